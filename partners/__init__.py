@@ -1,0 +1,1 @@
+"""What the hospital would connect to, as runnable sandboxes with real protocols."""
