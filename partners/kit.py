@@ -4,10 +4,13 @@ A partner runs as ONE process with threads, so one lock orders its writes; its w
 FUZHEN_DATA, so that kill -9 loses nothing that was answered. Business time is the system's movable clock; HTTP signatures
 use wall time (an attacker must not profit from a moved clock).
 
-    books = Books(data_file("courier"), "create table if not exists parcel (...)")
-    scripts = Scripts(books, {"error_500", "slow"})
-    app = create_app("courier", books, scripts)          # GET /health/ready, /sandbox/misbehave
-    serve(lambda: app)                                   # FUZHEN_PORT
+    def make_app(settings) -> Flask:                         # in the gunicorn worker: handles and threads start here
+        books = Books(settings.file, "create table if not exists parcel (...);")
+        scripts = Scripts(books, {"error_500", "slow"})
+        app = create_app("courier", books, scripts)          # GET /health/ready, /sandbox/misbehave
+        ...
+    settings = Settings(file=data_file("courier"), ...)      # in __main__, before serve: exits 78 when one is missing
+    serve(lambda: make_app(settings))                        # on FUZHEN_PORT
 """
 
 import json
@@ -44,7 +47,8 @@ def clock() -> _Clock:
         return _WallClock()
     from eventkit.clock import Clock
 
-    return Clock()
+    movable: _Clock = Clock()
+    return movable
 
 
 def setting(name: str, default: str | None = None) -> str:
@@ -118,7 +122,8 @@ class Scripts:
     def add(self, kind: str, target: str | None, times: int, args: Row) -> None:
         with self._books.write() as db:
             db.execute(
-                "insert into script (kind, target, left, args) values (?,?,?,?)", (kind, target, times, json.dumps(args))
+                "insert into script (kind, target, left, args) values (?,?,?,?)",
+                (kind, target, times, json.dumps(args)),
             )
 
     def take(self, kinds: set[str], *targets: str) -> Row | None:
@@ -172,7 +177,9 @@ class Notices:
             self._new.wait(0.1)
             self._new.clear()
             now = self._clock.now().isoformat()
-            for row in self._books.rows("select * from notice where state = 'waiting' and due <= ? order by due, id", now):
+            for row in self._books.rows(
+                "select * from notice where state = 'waiting' and due <= ? order by due, id", now
+            ):
                 if row["id"] not in self._in_flight:
                     self._in_flight.add(row["id"])
                     self._senders.submit(self._send, row)
@@ -192,7 +199,12 @@ class Notices:
             with self._books.write() as db:
                 db.execute(
                     "update notice set state = ?, answers = ?, due = ? where id = ?",
-                    ("accepted" if done else "waiting" if more else "given_up", json.dumps(answers), due.isoformat(), row["id"]),
+                    (
+                        "accepted" if done else "waiting" if more else "given_up",
+                        json.dumps(answers),
+                        due.isoformat(),
+                        row["id"],
+                    ),
                 )
         finally:
             self._in_flight.discard(row["id"])
@@ -234,7 +246,8 @@ def create_app(name: str, books: Books, scripts: Scripts) -> Flask:
 
 
 def serve(make_app: Callable[[], Flask]) -> None:
-    """Run until a signal. The app is made after gunicorn's fork: threads and sqlite handles must not cross it."""
+    """Run until a signal. The app is made after gunicorn's fork: threads and sqlite handles must not cross it. Settings
+    are read before: a worker that exits is started again for ever, and a missing setting must end the process."""
     from gunicorn.app.base import BaseApplication
 
     port = setting("FUZHEN_PORT")
