@@ -1,0 +1,48 @@
+"""What the supervisor needs to know of one process, and the ways to ask whether it is healthy."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from devstack.ports import HOST
+
+Probe = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Process:
+    """One row of the process table. `ready` None means a job: it runs once and is done when it exits with 0."""
+
+    name: str
+    argv: list[str]
+    ready: Probe | None
+    env: dict[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    prepare: Callable[[], None] | None = None
+    url: str = ""
+    patience: float = 60.0
+
+
+def http_ready(port: int, path: str = "/health/ready") -> Probe:
+    """Healthy is an HTTP 200; a refused connection, a slow answer and any other status are not."""
+
+    async def probe() -> bool:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+            status = await reader.readline()
+            return status.split(b" ")[1:2] == [b"200"]
+        finally:
+            writer.close()
+
+    return probe
+
+
+def tcp_ready(port: int) -> Probe:
+    async def probe() -> bool:
+        _, writer = await asyncio.open_connection(HOST, port)
+        writer.close()
+        return True
+
+    return probe

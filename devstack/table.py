@@ -1,0 +1,132 @@
+"""The process table: what runs on one machine, with which settings, after what, and how its health is asked."""
+
+import subprocess
+from pathlib import Path
+
+import aiokafka.client
+import pymongo.errors
+from pymongo import AsyncMongoClient
+
+from devstack.places import KAFKA_LIBS, MONGOD, REPO
+from devstack.ports import HOST, port
+from devstack.process import Probe, Process, tcp_ready
+
+KAFKA_HEAP = "512m"
+MONGO_MEMBERS = ("mongo", "mongo2", "mongo3")
+
+
+def processes(home: Path, base: int, mongo_members: int = 1) -> list[Process]:
+    """Every process of one stack whose state is under `home` and whose ports start at `base`."""
+    return [kafka(home, base), *mongo(home, base, mongo_members)]
+
+
+def mongo_url(base: int, members: int = 1) -> str:
+    hosts = ",".join(f"{HOST}:{port(member, base)}" for member in MONGO_MEMBERS[:members])
+    return f"mongodb://{hosts}/?replicaSet=rs0"
+
+
+def kafka_address(base: int) -> str:
+    return f"{HOST}:{port('kafka', base)}"
+
+
+def kafka(home: Path, base: int) -> Process:
+    """One broker that is its own controller (KRaft). What differs from Kafka's defaults is what a single node needs,
+    smaller internal topics for a quick start, and no automatic topics: ours are created by `eventkit.topics`."""
+    data = home / "data" / "kafka"
+    properties = home / "run" / "kafka.properties"
+    classpath = f"{REPO / 'devstack' / 'kafka'}:{KAFKA_LIBS}/*"
+    java = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Dlog4j2.configurationFile=log4j2.properties"]
+    broker, controller = port("kafka", base), port("kafka-controller", base)
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "listeners": f"PLAINTEXT://{HOST}:{broker},CONTROLLER://{HOST}:{controller}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{broker},CONTROLLER://{HOST}:{controller}",
+        "controller.listener.names": "CONTROLLER",
+        "controller.quorum.bootstrap.servers": f"{HOST}:{controller}",
+        "log.dirs": data,
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": 1,
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 6,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 3,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+        "share.coordinator.state.topic.num.partitions": 3,
+        "group.initial.rebalance.delay.ms": 0,
+        "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+        "num.network.threads": 2,
+        "num.io.threads": 4,
+    }
+
+    def prepare() -> None:
+        properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        if not (data / "meta.properties").exists():
+            data.mkdir(parents=True, exist_ok=True)
+            tool = [*java, "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool"]
+            # Any 16 bytes in base64 are a cluster id; a fixed one saves the start of a JVM.
+            command = [*tool, "format", "--standalone", "-t", "RnV6aGVuRGV2c3RhY2sxMA", "-c", str(properties)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+
+    async def ready() -> bool:
+        client = aiokafka.client.AIOKafkaClient(bootstrap_servers=f"{HOST}:{broker}", request_timeout_ms=2000)
+        try:
+            await client.bootstrap()
+            return bool(client.cluster.brokers())
+        finally:
+            await client.close()
+
+    argv = [*java, f"-Xmx{KAFKA_HEAP}", f"-Xms{KAFKA_HEAP}", "-cp", classpath, "kafka.Kafka", str(properties)]
+    return Process("kafka", argv, ready, ports=(broker, controller), prepare=prepare, url=f"{HOST}:{broker}")
+
+
+def mongo(home: Path, base: int, members: int) -> list[Process]:
+    """A replica set of one member by default (change streams and majority writes need a set), three for failover tests."""
+    names = MONGO_MEMBERS[:members]
+    rows = []
+    for name in names:
+        number = port(name, base)
+        data = home / "data" / name
+        argv = [
+            str(MONGOD), "--replSet", "rs0", "--bind_ip", HOST, "--port", str(number), "--dbpath", str(data),
+            "--wiredTigerCacheSizeGB", "0.5", "--nounixsocket", "--quiet",
+            "--setParameter", "diagnosticDataCollectionEnabled=false",
+            # A primary told to stop waits 15 s for a successor by default; there is none on one machine.
+            "--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100",
+        ]  # fmt: skip
+        first = name == names[0]
+        rows.append(
+            Process(
+                name,
+                argv,
+                replica_set_ready([port(member, base) for member in names]) if first else tcp_ready(number),
+                needs=names[1:] if first else (),
+                ports=(number,),
+                prepare=lambda data=data: data.mkdir(parents=True, exist_ok=True),  # type: ignore[misc]
+                url=mongo_url(base, members) if first else f"{HOST}:{number}",
+            )
+        )
+    return rows
+
+
+def replica_set_ready(ports: list[int]) -> Probe:
+    """Makes the replica set when it is new; ready when this member knows a primary."""
+    already_initialized, not_yet_initialized = 23, 94
+
+    async def ready() -> bool:
+        async with AsyncMongoClient(HOST, ports[0], directConnection=True, serverSelectionTimeoutMS=1000) as client:
+            hello = await client.admin.command("hello")
+            if "setName" not in hello:
+                members = [{"_id": n, "host": f"{HOST}:{number}"} for n, number in enumerate(ports)]
+                config = {"_id": "rs0", "members": members, "settings": {"electionTimeoutMillis": 2000}}
+                try:
+                    await client.admin.command("replSetInitiate", config)
+                except pymongo.errors.OperationFailure as error:
+                    if error.code not in (already_initialized, not_yet_initialized):
+                        raise
+                return False
+            return "primary" in hello
+
+    return ready
