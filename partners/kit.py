@@ -16,39 +16,23 @@ use wall time (an attacker must not profit from a moved clock).
 import json
 import os
 import random
+import socket
 import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import requests
 from flask import Flask, Response, jsonify, request
 
+from eventkit.clock import SystemClock
+
 Row = dict[str, Any]
-
-
-class _Clock(Protocol):
-    def now(self) -> datetime: ...
-
-
-class _WallClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-
-def clock() -> _Clock:
-    """The system's movable clock when a clock file is given, else the wall."""
-    if not os.environ.get("FUZHEN_CLOCK_FILE"):
-        return _WallClock()
-    from eventkit.clock import Clock
-
-    movable: _Clock = Clock()
-    return movable
 
 
 def setting(name: str, default: str | None = None) -> str:
@@ -106,9 +90,22 @@ create table if not exists script (
     id integer primary key, kind text not null, target text, left integer not null, args text not null);
 create table if not exists notice (
     id integer primary key, kind text not null, subject text not null, url text not null, body text not null,
-    args text not null, due text not null, state text not null default 'waiting', answers text not null default '[]');
+    args text not null, due text not null, state text not null, behind text, answers text not null default '[]');
 create index if not exists notice_waiting on notice (due) where state = 'waiting';
 """
+
+
+HTTP_KINDS = {"error_500", "slow", "timeout_after_effect"}
+"""What any partner's HTTP interface may do wrong: refuse by 500 `times` times without an effect; answer `seconds` late; do
+its work and never answer."""
+
+
+def stall(seconds: float) -> None:
+    """Keep the caller of this request waiting (a timeout on its side); 0 cuts the connection without an answer."""
+    if seconds > 0:
+        threading.Event().wait(seconds)
+    else:
+        request.environ["gunicorn.socket"].shutdown(socket.SHUT_RDWR)
 
 
 class Scripts:
@@ -154,21 +151,34 @@ class Notices:
         headers: Callable[[Row], dict[str, str]],
         accepted: Callable[[requests.Response], bool] = lambda answer: answer.ok,
     ) -> None:
-        """headers(notice row) is asked at every attempt, because signatures carry the time of sending."""
+        """headers(notice row with `args` and the number of earlier attempts) is asked at every attempt, because signatures
+        carry the time of sending."""
         self._books, self._headers, self._accepted = books, headers, accepted
-        self._clock = clock()
+        self._clock = SystemClock.from_env()
         self._in_flight: set[int] = set()
         self._new = threading.Event()
         self._senders = ThreadPoolExecutor(8, thread_name_prefix="notice")
         threading.Thread(target=self._run, daemon=True, name="notices").start()
 
-    def add(self, kind: str, subject: str, url: str, body: str, delay: float = 0, args: Row | None = None) -> None:
-        """Call it inside the `books.write()` of the fact it tells."""
-        due = (self._clock.now() + timedelta(seconds=delay)).isoformat()
+    def add(
+        self,
+        kind: str,
+        subject: str,
+        url: str,
+        body: str,
+        *,
+        delay: float = 0,
+        args: Row | None = None,
+        state: str = "waiting",
+        behind: str | None = None,
+    ) -> None:
+        """Call it inside the `books.write()` of the fact it tells. `delay` in seconds. state "dropped": written down, never
+        sent; "held": sent after the next accepted notice about the subject `behind`, or about anything when None."""
+        due = (self._clock.now() + timedelta(seconds=delay)).isoformat(timespec="microseconds")
         with self._books.write() as db:
             db.execute(
-                "insert into notice (kind, subject, url, body, args, due) values (?,?,?,?,?,?)",
-                (kind, subject, url, body, json.dumps(args or {}), due),
+                "insert into notice (kind, subject, url, body, args, due, state, behind) values (?,?,?,?,?,?,?,?)",
+                (kind, subject, url, body, json.dumps(args or {}), due, state, behind),
             )
         self._new.set()
 
@@ -176,38 +186,51 @@ class Notices:
         while True:
             self._new.wait(0.1)
             self._new.clear()
-            now = self._clock.now().isoformat()
             for row in self._books.rows(
-                "select * from notice where state = 'waiting' and due <= ? order by due, id", now
+                "select id from notice where state = 'waiting' and due <= ? order by due, id", self._now()
             ):
                 if row["id"] not in self._in_flight:
                     self._in_flight.add(row["id"])
-                    self._senders.submit(self._send, row)
+                    self._senders.submit(self._send, row["id"])
 
-    def _send(self, row: Row) -> None:
+    def _send(self, notice_id: int) -> None:
         try:
-            answers = json.loads(row["answers"])
-            sent_at = self._clock.now()
+            row = self._books.row(
+                "select * from notice where id = ? and state = 'waiting' and due <= ?", notice_id, self._now()
+            )
+            if row is None:  # sent between the look and this turn
+                return
+            answers, sent_at = json.loads(row["answers"]), self._clock.now()
+            row["attempt"], row["args"] = len(answers), json.loads(row["args"])
             try:
                 answer = requests.post(row["url"], data=row["body"].encode(), headers=self._headers(row), timeout=5)
-                done, result = self._accepted(answer), {"status": answer.status_code, "body": answer.text[:500]}
+                accepted, result = self._accepted(answer), {"status": answer.status_code, "body": answer.text[:500]}
             except requests.RequestException as failure:
-                done, result = False, {"status": None, "body": type(failure).__name__}
-            answers.append({"at": sent_at.isoformat(), **result})
-            more = len(answers) <= len(self.DELAYS)
-            due = sent_at + timedelta(seconds=self.DELAYS[len(answers) - 1] * random.uniform(0.8, 1.2) if more else 0)
+                accepted, result = False, {"status": None, "body": type(failure).__name__}
+            answers.append({"at": sent_at.isoformat(timespec="microseconds"), **result})
+            state, due = "accepted", sent_at
+            if not accepted and len(answers) <= len(self.DELAYS):
+                state, due = (
+                    "waiting",
+                    sent_at + timedelta(seconds=self.DELAYS[len(answers) - 1] * random.uniform(0.8, 1.2)),
+                )
+            elif not accepted:
+                state = "given_up"
             with self._books.write() as db:
                 db.execute(
                     "update notice set state = ?, answers = ?, due = ? where id = ?",
-                    (
-                        "accepted" if done else "waiting" if more else "given_up",
-                        json.dumps(answers),
-                        due.isoformat(),
-                        row["id"],
-                    ),
+                    (state, json.dumps(answers), due.isoformat(timespec="microseconds"), notice_id),
                 )
+                if state == "accepted":
+                    db.execute(
+                        "update notice set state = 'waiting' where state = 'held' and id < ? and (behind is null or behind = ?)",
+                        (notice_id, row["subject"]),
+                    )
         finally:
-            self._in_flight.discard(row["id"])
+            self._in_flight.discard(notice_id)
+
+    def _now(self) -> str:
+        return self._clock.now().isoformat(timespec="microseconds")
 
     def list(self) -> list[Row]:
         rows = self._books.rows("select id, kind, subject, url, args, due, state, answers from notice order by id")
