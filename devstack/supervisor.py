@@ -87,7 +87,10 @@ class Supervisor:
             while True:
                 await self.wanted[process.name].wait()
                 began = time.monotonic()
-                code = await self._once(process)
+                try:
+                    code, why = await self._once(process), ""
+                except TimeoutError as late:
+                    code, why = 1, str(late)
                 if process.ready is None and code == 0:
                     return
                 if not self.wanted[process.name].is_set():
@@ -95,11 +98,12 @@ class Supervisor:
                     continue
                 lived = time.monotonic() - began
                 tries = 0 if status.took else tries + 1
+                why = why or f"it ended with code {code}"
                 if code == SETTING_MISSING or tries >= TRIES_TO_COME_UP:
-                    raise RuntimeError(f"it ended with code {code} before it was healthy")
+                    raise RuntimeError(why)
                 backoff = FIRST_BACKOFF if lived > 10 else min(backoff * 2, LAST_BACKOFF)
                 status.restarts += 1
-                self._set(process, state="restarting", pid=0, why=f"ended with code {code}")
+                self._set(process, state="restarting", pid=0, why=why)
                 await asyncio.sleep(backoff)
         except Exception as error:  # noqa: BLE001 the reason goes to whoever waits for the stack
             detail = getattr(error, "stderr", None) or getattr(error, "stdout", None) or ""
@@ -229,13 +233,16 @@ class Supervisor:
             child = self.running.get(name)
             if child is None:
                 return {"error": f"{name} is not running"}
+            self._set(self.table[name], state="restarting")
             os.killpg(child.pid, signal.SIGKILL)
         elif do == "stop":
             self.wanted[name].clear()
             await self._end(name)
+            self._set(self.table[name], state="stopped", pid=0)
         elif do == "start":
             self.wanted[name].set()
         elif do == "restart":
+            self._set(self.table[name], state="restarting")
             await self._end(name)
         else:
             return {"error": f"no order {do!r}"}

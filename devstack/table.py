@@ -35,7 +35,7 @@ def kafka(home: Path, base: int) -> Process:
     data = home / "data" / "kafka"
     properties = home / "run" / "kafka.properties"
     classpath = f"{REPO / 'devstack' / 'kafka'}:{KAFKA_LIBS}/*"
-    java = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Dlog4j2.configurationFile=log4j2.properties"]
+    java = ["java", "-XX:+UseSerialGC", "-Dlog4j2.configurationFile=log4j2.properties"]
     broker, controller = port("kafka", base), port("kafka-controller", base)
     settings = {
         "process.roles": "broker,controller",
@@ -56,6 +56,9 @@ def kafka(home: Path, base: int) -> Process:
         "share.coordinator.state.topic.min.isr": 1,
         "share.coordinator.state.topic.num.partitions": 3,
         "group.initial.rebalance.delay.ms": 0,
+        # After kill -9 the broker may register again only when its old session is over: 9 s by default.
+        "broker.session.timeout.ms": 4000,
+        "broker.heartbeat.interval.ms": 500,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
         "num.network.threads": 2,
         "num.io.threads": 4,
