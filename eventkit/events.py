@@ -21,11 +21,12 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 ORGANISATION = "org.fuzhen"
+T = TypeVar("T")
 
 
 class Refusal(Exception):
@@ -46,8 +47,8 @@ def personal() -> Any:
 class EventKind:
     """How one event class travels."""
 
+    cls: type[Any]
     type: str
-    cls: type
     topic: str | None
     key: str | None
     person: str | None
@@ -73,24 +74,29 @@ class Registry:
         self.context = context
         self.source = f"/services/{context}"
         self.kinds: dict[str, EventKind] = {}
-        self._by_class: dict[type, EventKind] = {}
+        self._by_class: dict[type[Any], EventKind] = {}
         self._upcasters: dict[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {}
 
     def event(
-        self, name: str, *, version: int = 1, topic: str | None = None, key: str | None = None, person: str = "patient_id"
-    ) -> Callable[[type], type]:
+        self,
+        name: str,
+        *,
+        version: int = 1,
+        topic: str | None = None,
+        key: str | None = None,
+        person: str = "patient_id",
+    ) -> Callable[[type[T]], type[T]]:
         """Register a frozen dataclass under `org.fuzhen.<context>.<name>.v<version>`.
 
         `key` names the field that becomes the Kafka key; a published event needs one.
         """
 
-        def register(cls: type) -> type:
-            private = frozenset(f.name for f in dataclasses.fields(cls) if f.metadata.get("personal"))
+        def register(cls: type[T]) -> type[T]:
+            private = frozenset(f.name for f in dataclasses.fields(cast(Any, cls)) if f.metadata.get("personal"))
             if topic and not key:
                 raise TypeError(f"{name} is published on {topic} and needs a key")
-            kind = EventKind(
-                f"{ORGANISATION}.{self.context}.{name}.v{version}", cls, topic, key, person if private else None, private
-            )
+            wire_type = f"{ORGANISATION}.{self.context}.{name}.v{version}"
+            kind = EventKind(cls, wire_type, topic, key, person if private else None, private)
             if kind.type in self.kinds:
                 raise TypeError(f"{kind.type} is registered twice")
             self.kinds[kind.type] = self._by_class[cls] = kind

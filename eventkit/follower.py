@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from bson.timestamp import Timestamp
@@ -121,7 +121,7 @@ class Follower:
         await self._checkpoints.update_one({"_id": self.name}, {"$set": update}, upsert=True)
 
 
-async def _read_ahead(stream: AsyncChangeStream[Document]) -> AsyncIterator[tuple[list[Document], Any]]:
+async def _read_ahead(stream: AsyncChangeStream[Document]) -> AsyncGenerator[tuple[list[Document], Any], None]:
     """Batches of changes, each with the token to resume after it, read while the last batch is being handled. An empty
     batch is a quiet moment: its token has moved on all the same."""
     waiting: asyncio.Queue[tuple[Document | None, Any]] = asyncio.Queue(READ_AHEAD)

@@ -31,6 +31,7 @@ from eventkit.contracts import Contracts
 from eventkit.envelope import Envelope, InvalidEvent
 from eventkit.events import Refusal
 from eventkit.mongo_store import DURABLE
+from eventkit.relay import make_producer
 from eventkit.store import Request, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,8 @@ def request_for(group: str, envelope: Envelope) -> Request:
 
 
 class Inbox:
-    """One consumer group. `handlers` maps an event's short wire name (`VisitBooked`) to what is done about it; events of
-    the topics that have no handler are passed over, unless the contract does not know them either."""
+    """One consumer group. `handlers` maps an event's short wire name (`VisitBooked`) to what is done about it; events
+    of the topics that have no handler are passed over, unless the contract does not know them either."""
 
     def __init__(
         self,
@@ -87,10 +88,9 @@ class Inbox:
         self.last_progress = time.monotonic()
         self.lag = 0
         self.handled = 0
+        self.assigned = False
 
     async def run(self) -> None:
-        from eventkit.relay import make_producer
-
         if not self.topics:
             raise RuntimeError(f"no topic file names {self.group} as a reader")
         consumer = AIOKafkaConsumer(
@@ -239,9 +239,10 @@ class Inbox:
                 start = beginnings[tp]
             consumer.seek(tp, start)
             self._expected[tp] = start
+        self.assigned = True
 
 
-class _Resume(ConsumerRebalanceListener):
+class _Resume(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, inbox: Inbox, consumer: AIOKafkaConsumer) -> None:
         self._inbox = inbox
         self._consumer = consumer

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from bson.binary import Binary
 from bson.codec_options import CodecOptions
@@ -161,8 +161,8 @@ class MongoBackend:
     def _insert(self, document: Document) -> None:
         try:
             self._commits.insert_one(document)
-        except DuplicateKeyError as error:
-            self._lost(document, error.details or {})
+        except DuplicateKeyError:
+            self._lost(document)
         except PyMongoError as error:
             raise StoreUnavailable(str(error)) from error
 
@@ -197,12 +197,11 @@ class MongoBackend:
         if write_error.get("code") != _DUPLICATE:
             return StoreUnavailable(str(write_error.get("errmsg")))
         try:
-            self._lost(document, write_error)
+            self._lost(document)
         except (Conflict, KeyTaken, StoreUnavailable) as reason:
             return reason
-        raise AssertionError("a duplicate is a conflict or a taken key")
 
-    def _lost(self, document: Document, error: Document) -> None:
+    def _lost(self, document: Document) -> NoReturn:
         """Tell a lost race from a repeated request. The same insert retried by the driver also ends here: it finds its
         own key, and its own answer."""
         key = document.get("key")

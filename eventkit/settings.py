@@ -1,4 +1,4 @@
-"""Settings come from the environment alone; a missing or wrong one ends the start and is named (exit code 78, EX_CONFIG)."""
+"""Settings come from the environment alone; a missing or wrong one ends the start and is named (exit code 78)."""
 
 from __future__ import annotations
 

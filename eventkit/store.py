@@ -73,8 +73,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Work to be done at `at` or soon after: a deadline, or (when `at` is now) a call to a partner. `id` names the work,
-    so that the row exists once however often it is written."""
+    """Work to be done at `at` or soon after: a deadline, or (when `at` is now) a call to a partner. `id` names the
+    work, so that the row exists once however often it is written."""
 
     id: str
     at: datetime

@@ -1,4 +1,4 @@
-"""Creates and mends the topics that `events/topics/` and the processors describe: `python -m eventkit.topics apply|diff`.
+"""Creates and mends the topics of `events/topics/` and of the processors: `python -m eventkit.topics apply|diff`.
 
 Run as a job before anything else starts, here and on Kubernetes. Partitions are never reduced, data is never deleted.
 """

@@ -117,7 +117,7 @@ class Vault:
                 )
             except DuplicateKeyError:  # two first writers met
                 document = self._keys.find_one({"_id": person})
-        wrapped = document["wrapped"] if document else None
-        if wrapped is None:
+        kept = document["wrapped"] if document else None
+        if kept is None:
             return None
-        return self._master.decrypt(bytes(wrapped[:_NONCE]), bytes(wrapped[_NONCE:]), person.encode())
+        return self._master.decrypt(bytes(kept[:_NONCE]), bytes(kept[_NONCE:]), person.encode())

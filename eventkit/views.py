@@ -1,4 +1,4 @@
-"""Read models: documents that follow events, each written with the guard that makes a repeat harmless (design rule 4)."""
+"""Read models: documents that follow events, each written with the guard that makes a repeat harmless (rule 4)."""
 
 from __future__ import annotations
 

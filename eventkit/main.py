@@ -1,0 +1,232 @@
+"""How a service starts: `python -m services.<service> api | worker | streams <processor> | reconcile <processor>`.
+
+`api` is gunicorn with threads; `worker` is one event loop with the relay, the deadlines, the read models, the
+consumers. Whatever cannot do its work ends the process with a reason, and its supervisor starts it again (rule 11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from eventkit import health, logs
+from eventkit.contracts import contracts
+from eventkit.core import Core
+from eventkit.deadlines import Deadlines, Job, Runner
+from eventkit.events import Recorded, Registry
+from eventkit.follower import Follower, connect_async
+from eventkit.inbox import Handler, Inbox
+from eventkit.relay import Relay, make_producer
+from eventkit.settings import or_exit, read_settings
+from eventkit.store import Commit
+from eventkit.web import Routes, create_app
+
+log = logging.getLogger(__name__)
+
+STALLED_SECONDS = 30.0
+View = Callable[[Recorded], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a service's worker does besides relaying. `views` get own events, without their personal parts; `inboxes`
+    maps a consumer group to its handlers by short event name; `periodic` functions run every so many seconds."""
+
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    views: Sequence[View] = ()
+    inboxes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
+    periodic: Mapping[Callable[[], None], float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service as its `__main__` declares it. `streams` maps a processor's short name to a function that runs it."""
+
+    name: str
+    registry: Registry
+    routes: Callable[[Core], Sequence[Routes]]
+    work: Callable[[Core], Work]
+    streams: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+    reconcile: Mapping[str, Callable[[], int]] = field(default_factory=dict)
+    prepare: Callable[[Core], None] = lambda core: None
+
+
+def main(service: Service, arguments: Sequence[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    logs.set_up(f"{service.name}.{'.'.join(arguments)}")
+    match arguments:
+        case ["api"]:
+            _serve(service)
+        case ["worker"]:
+            sys.exit(asyncio.run(_Worker(service).run()))
+        case ["streams", name] if name in service.streams:
+            service.streams[name]()
+        case ["reconcile", name] if name in service.reconcile:
+            sys.exit(service.reconcile[name]())
+        case _:
+            print(f"python -m services.{service.name} api | worker"
+                  + "".join(f" | streams {name}" for name in service.streams)
+                  + "".join(f" | reconcile {name}" for name in service.reconcile), file=sys.stderr)
+            sys.exit(2)
+
+
+def build_app(service: Service, core: Core) -> Flask:
+    return create_app(service.name, service.routes(core), core.verifier, core.ready)
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    def __init__(self, service: Service) -> None:
+        from environs import Env
+
+        self._service = service
+        self._settings = or_exit(lambda: read_settings(service.name, Env()))
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in {
+            "bind": f"0.0.0.0:{self._settings.port}",
+            "workers": self._settings.web_workers,
+            "worker_class": "gthread",
+            "threads": self._settings.web_threads,
+            "timeout": 30,
+            "graceful_timeout": 20,
+            "keepalive": 75,
+            "backlog": 512,
+            "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,
+            "errorlog": "-",
+            "loglevel": "warning",
+            "proc_name": f"fuzhen-{self._service.name}",
+        }.items():
+            if value is not None:
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        core = or_exit(lambda: Core.from_env(self._service.name, self._service.registry))
+        return build_app(self._service, core)
+
+
+def _serve(service: Service) -> None:
+    _Server(service).run()
+
+
+class _Worker:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._core = or_exit(lambda: Core.from_env(service.name, service.registry))
+        self._work = or_exit(lambda: service.work(self._core))
+        self._beat = time.monotonic()
+        self._followers: list[Follower] = []
+        self._inboxes: list[Inbox] = []
+        self._runner: Runner | None = None
+
+    async def run(self) -> int:
+        core = self._core
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(core.ensure_indexes)
+        await asyncio.to_thread(self._service.prepare, core)
+        deadlines = Deadlines(core.database, core.clock)
+        await asyncio.to_thread(deadlines.ensure_indexes)
+        producer = make_producer(core.settings.kafka)
+        await producer.start()
+
+        async def write_deadlines(commits: list[Commit]) -> None:
+            await asyncio.to_thread(deadlines.write, commits)
+            deadlines.wake.set()
+
+        async def write_views(commits: list[Commit]) -> None:
+            await asyncio.to_thread(self._project, commits)
+
+        database = connect_async(core.settings.mongo_url)[core.settings.database]
+        relay = Relay(producer, core.registry.source)
+        self._followers = [
+            Follower(database, "relay", relay.publish),
+            Follower(database, "deadlines", write_deadlines),
+        ]
+        if self._work.views:
+            self._followers.append(Follower(database, "views", write_views))
+        self._inboxes = [
+            Inbox(group, handlers, kafka=core.settings.kafka, database=core.database, contracts=contracts())
+            for group, handlers in self._work.inboxes.items()
+        ]
+        self._runner = Runner(deadlines, self._work.jobs)
+        health.serve(core.settings.port, live=self.live, ready=self.ready)
+        tasks = [
+            asyncio.create_task(running)
+            for running in (
+                *(follower.run() for follower in self._followers),
+                *(inbox.run() for inbox in self._inboxes),
+                *(self._every(seconds, function) for function, seconds in self._work.periodic.items()),
+                self._runner.run(),
+                self._heartbeat(),
+            )
+        ]
+        stop = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop.set)
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        code = 0
+        for task in done - {stopping}:
+            if error := task.exception():
+                log.error("worker ends: %s: %s", type(error).__name__, error, exc_info=error)
+            code = 1
+        if code:
+            # Threads may be blocked in a handler; what they do is repeatable, waiting for them is not needed.
+            logging.shutdown()
+            os._exit(code)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await producer.stop()
+        return code
+
+    def _project(self, commits: list[Commit]) -> None:
+        for commit in commits:
+            for logged in commit.events:
+                event = self._core.registry.decode(logged.type, logged.data)
+                recorded = Recorded(logged.stream, logged.version, event, commit.time)
+                for view in self._work.views:
+                    view(recorded)
+
+    async def _every(self, seconds: float, function: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await asyncio.to_thread(function)
+            except Exception:
+                log.exception("periodic %s", getattr(function, "__name__", function))
+
+    async def _heartbeat(self) -> None:
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(1)
+
+    def live(self) -> tuple[bool, dict[str, Any]]:
+        """Progress against lag: the loop turns, and whoever has work before it moves."""
+        now = time.monotonic()
+        stalled = [inbox.group for inbox in self._inboxes if now - inbox.last_progress > STALLED_SECONDS]
+        if self._runner is not None and now - self._runner.last_progress > STALLED_SECONDS:
+            stalled.append("deadlines")
+        if now - self._beat > STALLED_SECONDS:
+            stalled.append("loop")
+        return not stalled, {"stalled": stalled}
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Every follower has caught up once and every consumer has its partitions."""
+        behind = [follower.name for follower in self._followers if follower.behind]
+        behind += [inbox.group for inbox in self._inboxes if not inbox.assigned]
+        return not behind, {
+            "behind": behind,
+            "followers": {follower.name: follower.handled for follower in self._followers},
+            "inboxes": {inbox.group: {"lag": inbox.lag, "handled": inbox.handled} for inbox in self._inboxes},
+        }

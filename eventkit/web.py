@@ -1,0 +1,252 @@
+"""The HTTP kit: a Flask application whose every refusal is a problem, whose every command has a key, and whose every
+operation says in OpenAPI who may call it and what it may refuse."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from flask import Flask, Response, g, request
+from flask.typing import ResponseReturnValue
+from flask_smorest import Api, Blueprint
+from marshmallow import Schema, fields
+from werkzeug.exceptions import HTTPException
+
+from eventkit import store
+from eventkit.auth import Caller, InvalidToken, KeysUnavailable, Verifier
+from eventkit.calls import PeerRefused, Unanswered
+from eventkit.events import Refusal
+from eventkit.problems import CONTENT_TYPE, Catalogue
+from eventkit.vault import ErasedPerson
+
+log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+MAX_BODY_BYTES = 1 << 20
+KEY_HEADER = "Idempotency-Key"
+_BY_STATUS = {
+    400: "malformed", 401: "token_invalid", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
+    413: "too_large", 415: "unsupported_media", 422: "invalid_input",
+}
+
+
+class ProblemSchema(Schema):
+    """RFC 9457 with the members that a patient reads."""
+
+    type = fields.Url(required=True)
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    code = fields.String(required=True)
+    detail = fields.String(required=True, metadata={"description": "中文说明"})
+    detail_en = fields.String(required=True)
+    next = fields.String(required=True, metadata={"description": "下一步怎么办"})
+    next_en = fields.String(required=True)
+    instance = fields.String()
+    errors = fields.Dict()
+    failed = fields.List(fields.Dict())
+
+
+class Routes(Blueprint):  # type: ignore[misc]
+    """The blueprint of a service under `/api/<service>`, with decorators that enforce and document at once."""
+
+    def __init__(self, service: str, catalogue: Catalogue, description: str) -> None:
+        super().__init__(service, service, url_prefix=f"/api/{service}", description=description)
+        self.catalogue = catalogue
+
+    def access(self, *roles: str) -> Callable[[F], F]:
+        """Only callers with one of `roles`; the caller is then `caller()`. Put it below `arguments` and `response`."""
+
+        def decorate(function: F) -> F:
+            @functools.wraps(function)
+            def guarded(*args: Any, **kwargs: Any) -> Any:
+                identify()
+                if not caller().has(*roles):
+                    raise Refusal("forbidden")
+                return function(*args, **kwargs)
+
+            documented = self.doc(security=[{"bearer": []}], **{"x-roles": list(roles)})(guarded)
+            return self.refuses("token_missing", "token_invalid", "forbidden")(documented)  # type: ignore[no-any-return]
+
+        return decorate
+
+    def command(self, function: F) -> F:
+        """A POST that takes an Idempotency-Key; `command_request()` then carries it."""
+
+        @functools.wraps(function)
+        def keyed(*args: Any, **kwargs: Any) -> Any:
+            if not request.headers.get(KEY_HEADER):
+                raise Refusal("idempotency_key_missing")
+            return function(*args, **kwargs)
+
+        documented = self.doc(parameters=[{
+            "in": "header", "name": KEY_HEADER, "required": True,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+            "description": "New for each new command, the same for a retry: nothing is done twice.",
+            "example": "5b2f0c0e7a7c4b0f9a63",
+        }])(keyed)
+        return self.refuses("idempotency_key_missing", "key_reused", "busy", "unavailable")(documented)  # type: ignore[no-any-return]
+
+    def refuses(self, *codes: str) -> Callable[[F], F]:
+        """Document the problems an operation may answer with. Raises KeyError for a code the catalogue lacks."""
+
+        def decorate(function: F) -> F:
+            known: dict[str, list[str]] = getattr(function, "_refusals", None) or defaultdict(list)
+            by_status: dict[int, list[str]] = defaultdict(list)
+            for code in codes:
+                by_status[self.catalogue[code].status].append(code)
+            for status, of_status in by_status.items():
+                known[str(status)].extend(code for code in of_status if code not in known[str(status)])
+                function = self.alt_response(
+                    status,
+                    schema=ProblemSchema,
+                    content_type=CONTENT_TYPE,
+                    description=", ".join(known[str(status)]),
+                    success=False,
+                    examples={
+                        code: {"value": self.catalogue[code].render({})} for code in known[str(status)]
+                    },
+                )(function)
+            function._refusals = known  # type: ignore[attr-defined]
+            return function
+
+        return decorate
+
+
+class _ProblemApi(Api):  # type: ignore[misc]
+    """flask-smorest with problems in place of its own error bodies."""
+
+    ERROR_SCHEMA = ProblemSchema
+
+    def handle_http_exception(self, error: HTTPException) -> ResponseReturnValue:
+        status = error.code or 500
+        facts: dict[str, Any] = {}
+        if messages := getattr(error, "data", {}).get("messages"):
+            facts["errors"] = messages
+        return problem(_BY_STATUS.get(status, "internal" if status >= 500 else "malformed"), facts)
+
+
+def create_app(
+    service: str, routes: Sequence[Routes], verifier: Verifier, ready: Callable[[], tuple[bool, dict[str, Any]]]
+) -> Flask:
+    """The Flask application of one service."""
+    app = Flask(service)
+    app.config.update(
+        API_TITLE=f"Fuzhen {service}",
+        API_VERSION="1",
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX=f"/api/{service}",
+        OPENAPI_JSON_PATH="openapi.json",
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        JSON_SORT_KEYS=False,
+    )
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.extensions["fuzhen"] = (verifier, routes[0].catalogue)
+    api = _ProblemApi(app, spec_kwargs={"info": {"description": f"The {service} service of the Internet hospital."}})
+    api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
+    for blueprint in routes:
+        api.register_blueprint(blueprint)
+
+    @app.get("/health/live")
+    def live() -> ResponseReturnValue:
+        return {"status": "ok"}
+
+    @app.get("/health/ready")
+    def is_ready() -> ResponseReturnValue:
+        well, shown = ready()
+        return {"status": "ok" if well else "failing", **shown}, 200 if well else 503
+
+    app.register_error_handler(Refusal, lambda refusal: problem(refusal.code, refusal.facts))
+    app.register_error_handler(store.StoreUnavailable, _unavailable)
+    app.register_error_handler(KeysUnavailable, _unavailable)
+    app.register_error_handler(Unanswered, lambda _: _later("partner_unavailable"))
+    app.register_error_handler(ErasedPerson, lambda _: problem("not_found"))
+    app.register_error_handler(Exception, _unexpected)
+    app.after_request(_close_doors)
+    return app
+
+
+def identify() -> None:
+    """Take the caller from the bearer token. Raises Refusal, KeysUnavailable."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Refusal("token_missing")
+    verifier, _ = _extension()
+    try:
+        g.caller = verifier.verify(token.strip())
+    except InvalidToken as error:
+        raise Refusal("token_invalid") from error
+
+
+def caller() -> Caller:
+    found: Caller = g.caller
+    return found
+
+
+def correlation_id() -> str:
+    """The gateway's request id; one of our own where somebody calls us directly."""
+    if "correlation_id" not in g:
+        g.correlation_id = request.headers.get("X-Request-Id", "")[:64] or secrets.token_hex(16)
+    return str(g.correlation_id)
+
+
+def command_request(body: Any = None) -> store.Request:
+    """The store's view of this request: who, which operation on what, which key, and a fingerprint of the content."""
+    content = orjson.dumps([request.path, body], default=str, option=orjson.OPT_SORT_KEYS)
+    return store.Request(
+        caller=caller().subject if "caller" in g else "anonymous",
+        route=f"{request.method} {request.url_rule}",
+        key=request.headers.get(KEY_HEADER),
+        fingerprint=hashlib.sha256(content).hexdigest(),
+        correlation_id=correlation_id(),
+        traceparent=request.headers.get("traceparent", "")[:64],
+    )
+
+
+def problem(code: str, facts: dict[str, Any] | None = None) -> Response:
+    _, catalogue = _extension()
+    if code not in catalogue:
+        log.error("refusal %s is not in the catalogue", code)
+        code = "internal"
+    found = catalogue[code]
+    return Response(
+        orjson.dumps(found.render(facts or {}, request.path), default=str), found.status, content_type=CONTENT_TYPE
+    )
+
+
+def _extension() -> tuple[Verifier, Catalogue]:
+    from flask import current_app
+
+    found: tuple[Verifier, Catalogue] = current_app.extensions["fuzhen"]
+    return found
+
+
+def _unavailable(error: Exception) -> Response:
+    log.warning("unavailable: %s", type(error).__name__)
+    return _later("unavailable")
+
+
+def _later(code: str) -> Response:
+    response = problem(code)
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+def _unexpected(error: Exception) -> ResponseReturnValue:
+    if isinstance(error, PeerRefused):
+        log.error("a peer refused: %s", error)
+        return _later("partner_unavailable")
+    log.error("unexpected %s", type(error).__name__, exc_info=error, extra={"fields": {"request": correlation_id()}})
+    return problem("internal")
+
+
+def _close_doors(response: Response) -> Response:
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers["X-Request-Id"] = correlation_id()
+    return response
