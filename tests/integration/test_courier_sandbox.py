@@ -11,7 +11,8 @@ import requests
 
 from partners.courier.road import price_fen, steps
 from partners.front import signature
-from tests.integration.partner_process import SECRET, Partner, running, until
+from tests.integration.partner_process import wait_for
+from tests.integration.signed_partner import SECRET, Partner, running
 
 ORDER = {
     "client_order_no": "parcel-1",
@@ -84,7 +85,7 @@ def test_a_parcel_goes_to_the_door_and_the_recipient_pays_the_courier(courier: P
     for status in ("collected", "in_transit", "out_for_delivery", "delivered"):
         assert courier.hand("POST", f"/orders/{tracking_no}/advance")["status"] == status
 
-    until(lambda: len(pharmacy.got) == 4, "four notices")
+    wait_for(lambda: len(pharmacy.got) == 4)
     assert pharmacy.statuses == ["collected", "in_transit", "out_for_delivery", "delivered"]
     assert pharmacy.badly_signed == 0
     last = next(notice for notice in pharmacy.got if notice["status"] == "delivered")
@@ -98,7 +99,7 @@ def test_a_refused_parcel_goes_back_and_nobody_pays(courier: Partner, pharmacy: 
     tracking_no = take(courier)
     courier.hand("POST", f"/orders/{tracking_no}/advance", {"to": "returned"})
 
-    until(lambda: len(pharmacy.got) == 5, "five notices")
+    wait_for(lambda: len(pharmacy.got) == 5)
     assert pharmacy.statuses == ["collected", "in_transit", "out_for_delivery", "refused", "returned"]
     assert all("courier_fee_fen" not in notice for notice in pharmacy.got)
     assert courier.hand("GET", "/books")["fees_collected_fen"] == 0
@@ -124,11 +125,11 @@ def test_a_notice_is_told_until_it_is_taken_and_survives_kill_9(courier: Partner
     tracking_no = take(courier)
     pharmacy.refuse_next = 10
     courier.hand("POST", f"/orders/{tracking_no}/advance")
-    until(lambda: pharmacy.refuse_next < 10, "a first attempt")
+    wait_for(lambda: pharmacy.refuse_next < 10)
     courier.kill()
     pharmacy.refuse_next = 0
     courier.start()
-    until(lambda: pharmacy.statuses == ["collected"], "the notice after the restart")
+    wait_for(lambda: pharmacy.statuses == ["collected"])
 
 
 def test_notices_come_double_late_and_out_of_order_as_scripted(courier: Partner, pharmacy: Receiver) -> None:
@@ -138,7 +139,7 @@ def test_notices_come_double_late_and_out_of_order_as_scripted(courier: Partner,
     courier.hand("POST", "/misbehave", {"kind": "drop_notice", "target": "out_for_delivery"})
     courier.hand("POST", f"/orders/{tracking_no}/advance", {"to": "out_for_delivery"})
 
-    until(lambda: len(pharmacy.got) == 3, "three notices")
+    wait_for(lambda: len(pharmacy.got) == 3)
     assert pharmacy.got[0]["status"] == "in_transit"
     assert pharmacy.statuses == ["collected", "in_transit", "in_transit"]
     assert len({notice["notice_id"] for notice in pharmacy.got}) == 2

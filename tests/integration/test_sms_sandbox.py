@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.integration.partner_process import Partner, running, until
+from tests.integration.partner_process import wait_for
+from tests.integration.signed_partner import Partner, running
 
 MESSAGE = {"request_id": "m-1", "phone": "19900000001", "template": "login_code", "params": {"code": "246810"}}
 
@@ -62,4 +63,4 @@ def test_what_it_accepted_survives_kill_9(sms: Partner) -> None:
     sms.signed("POST", "/messages", MESSAGE)
     sms.kill()
     sms.start()
-    until(lambda: sms.hand("GET", "/messages?phone=19900000001")["messages"], "the message")
+    wait_for(lambda: sms.hand("GET", "/messages?phone=19900000001")["messages"])

@@ -1,0 +1,19 @@
+"""python -m partners.his: the hospital's own system."""
+
+from pathlib import Path
+
+from partners.front import secret, text_of
+from partners.his.http import create
+from partners.his.pharmacy import Pharmacy
+from partners.kit import data_file, serve, setting
+
+
+def main() -> None:
+    path, key, bootstrap = data_file("his"), secret("his-api"), setting("FUZHEN_KAFKA")
+    own_secret = text_of(Path(setting("FUZHEN_CLIENT_SECRET_FILE")))
+    token_url, pharmacy_url = setting("FUZHEN_TOKEN_URL"), setting("FUZHEN_PHARMACY_URL")
+    serve(lambda: create(path, key, bootstrap, Pharmacy(token_url, pharmacy_url, own_secret)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The hospital's own system as our services meet it: real-name matching, cards, visits, the desk, and its topics."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka
+from cloudevents.core.formats.json import JSONFormat
+
+from eventkit.clock import shanghai_day
+from eventkit.envelope import Envelope
+from eventkit.ids import new_id
+from partners.his.identity import check_digit, read_id_number
+from tests.integration.partner_process import wait_for
+from tests.integration.signed_partner import Partner, running
+
+NO_KAFKA = "127.0.0.1:9"
+LEGS = [{"leg": "fund", "amount_fen": 7000}, {"leg": "cash", "amount_fen": 1560}]
+
+
+class InternetHospital:
+    """Our token and prescription operations, as far as the HIS uses them."""
+
+    def __init__(self) -> None:
+        self.prescriptions: dict[str, dict[str, Any]] = {}
+        self.grants: list[dict[str, str]] = []
+        hospital = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                hospital.grants.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.answer(200, {"access_token": "t", "expires_in": 900, "roles": ["his"], "subject": "service:his"})
+
+            def do_GET(self) -> None:
+                assert self.headers["Authorization"] == "Bearer t"
+                found = hospital.prescriptions.get(self.path.removeprefix("/api/pharmacy/internal/prescriptions/"))
+                self.answer(200 if found else 404, found or {"code": "not_found"})
+
+            def answer(self, status: int, content: dict[str, Any]) -> None:
+                body = json.dumps(content).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def hospital() -> Iterator[InternetHospital]:
+    server = InternetHospital()
+    yield server
+    server.close()
+
+
+def settings(folder: Path, hospital: InternetHospital, kafka: str) -> dict[str, str]:
+    (folder / "his-client").write_text("the secret of the HIS")
+    return {
+        "FUZHEN_KAFKA": kafka,
+        "FUZHEN_TOKEN_URL": f"{hospital.url}/api/registration/tokens",
+        "FUZHEN_PHARMACY_URL": hospital.url,
+        "FUZHEN_CLIENT_SECRET_FILE": str(folder / "his-client"),
+    }
+
+
+@pytest.fixture
+def his(tmp_path: Path, hospital: InternetHospital) -> Iterator[Partner]:
+    """Without Kafka: the desks must work all the same."""
+    with running("his", tmp_path, **settings(tmp_path, hospital, NO_KAFKA)) as partner:
+        yield partner
+
+
+def sample(his: Partner, name: str) -> dict[str, Any]:
+    return next(person for person in his.hand("GET", "/people")["people"] if person["name"] == name)
+
+
+def test_the_sample_people_have_valid_numbers_and_the_ages_the_rules_need(his: Partner) -> None:
+    people = {person["name"]: person for person in his.hand("GET", "/people")["people"]}
+    today = shanghai_day(datetime.now(UTC))
+    for person in people.values():
+        born, sex = read_id_number(person["id_number"])
+        assert (born.isoformat(), sex) == (person["birth_date"], person["sex"])
+
+    def age(name: str) -> int:
+        born = date.fromisoformat(people[name]["birth_date"])
+        return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
+
+    assert (age("童五岁"), age("童十二"), age("林复安")) == (5, 12, 58)
+    assert (today - date.fromisoformat(people["久未来"]["visits"][0]["visited_on"])).days == 214
+    kinds = {card["card_kind"] for person in people.values() for card in person["cards"]}
+    assert kinds == {"beijing_insured", "other_insured", "uninsured"}
+
+
+def test_real_name_matching(his: Partner) -> None:
+    person = sample(his, "林复安")
+    asked = {"name": "林复安", "id_number": person["id_number"], "phone": "19900000001"}
+    assert his.signed("POST", "/patients/match", asked).json() == {
+        "his_patient_id": person["his_patient_id"],
+        "birth_date": person["birth_date"],
+        "sex": "female",
+    }
+    for wrong in ({"name": "林复"}, {"id_number": sample(his, "石外宁")["id_number"]}):
+        answer = his.signed("POST", "/patients/match", {**asked, **wrong})
+        assert (answer.status_code, answer.json()["code"]) == (404, "no_match")
+    assert requests.post(f"{his.url}/patients/match", json=asked, timeout=5).status_code == 401
+
+
+def test_a_card_is_known_when_used_here_and_told_of_only_to_its_owner(his: Partner) -> None:
+    person, other, new = (sample(his, name) for name in ("林复安", "石外宁", "新初来"))
+    card = next(card for card in person["cards"] if card["card_kind"] == "beijing_insured")
+
+    def check(number: str, owner: dict[str, Any], kind: str = "insurance_card") -> Any:
+        asked = {"card_no": number, "kind": kind, "his_patient_id": owner["his_patient_id"]}
+        return his.signed("POST", "/cards/check", asked).json()
+
+    known = {"known": True, "belongs": True, "card_id": card["card_id"], "card_kind": "beijing_insured"}
+    assert check(card["card_no"], person) == known
+    assert check(card["card_no"], other) == {"known": True, "belongs": False}
+    assert check(card["card_no"], person, "visit_card") == {"known": False, "belongs": False}
+    assert check(new["cards"][0]["card_no"], new) == {"known": False, "belongs": False}  # never used here (§8)
+
+
+def test_visits_since_a_day(his: Partner) -> None:
+    person = his.hand("POST", "/people", {"visits": [{"visited_on": "2026-01-05"}, {"visited_on": "2026-06-01"}]})
+    path = f"/patients/{person['his_patient_id']}/outpatient-visits"
+    assert [v["visited_on"] for v in his.signed("GET", path).json()["records"]] == ["2026-06-01", "2026-01-05"]
+    assert len(his.signed("GET", path, since="2026-06-01").json()["records"]) == 1
+    assert his.signed("GET", path, since="2026-06-02").json()["records"] == []
+    assert his.signed("GET", path, since="yesterday").status_code == 400
+    assert his.signed("GET", "/patients/P0/outpatient-visits").status_code == 404
+
+
+def test_fresh_people_for_the_demo(his: Partner) -> None:
+    people = [his.hand("POST", "/people", {"age": 5}) for _ in range(30)]
+    assert len({person["id_number"] for person in people}) == 30
+    answer = requests.post(f"{his.url}/sandbox/people", json={"id_number": "110100199001010011"}, timeout=5)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_id_number")
+    taken = {"id_number": people[0]["id_number"]}
+    assert requests.post(f"{his.url}/sandbox/people", json=taken, timeout=5).status_code == 409
+
+
+def test_the_check_digit_of_the_standards_own_example() -> None:
+    assert check_digit("11010519491231002") == "X"
+
+
+def test_stock(his: Partner) -> None:
+    his.hand("PUT", "/stock/Z-001", {"on_hand": 12})
+    asked = his.signed("GET", "/stock", drug_code="Z-001").json()
+    assert asked == {"stock": [{"drug_code": "Z-001", "on_hand": 12}]}
+    assert his.signed("GET", "/stock", drug_code="no such drug").json() == {"stock": []}
+
+
+def settle(his: Partner, **changes: Any) -> requests.Response:
+    body = {"prescription_id": "p-1", "visit_id": "v-1", "amount_fen": 8560, "legs": LEGS, **changes}
+    return requests.post(f"{his.url}/sandbox/desk/settlements", json=body, timeout=10)
+
+
+def test_the_desk_settles_what_the_doctor_wrote_once(his: Partner, hospital: InternetHospital) -> None:
+    assert settle(his).json()["code"] == "no_such_prescription"
+    hospital.prescriptions["p-1"] = {"prescription_id": "p-1", "visit_id": "v-1", "amount_fen": 8560}
+
+    assert settle(his, visit_id="v-2").json()["code"] == "other_prescription"
+    assert settle(his, amount_fen=8561).json()["code"] == "legs_do_not_add_up"
+    assert settle(his, legs=[{"leg": "cash", "amount_fen": True}]).status_code == 400
+    first, again = settle(his), settle(his)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    assert settle(his, legs=[{"leg": "cash", "amount_fen": 8560}]).json()["code"] == "settled_already"
+    assert his.hand("GET", "/books")["settled_fen"] == 8560
+    assert hospital.grants == [{"grant": "client", "client_id": "his", "client_secret": "the secret of the HIS"}]
+
+
+def test_the_desk_hears_when_the_internet_hospital_is_silent(his: Partner, hospital: InternetHospital) -> None:
+    hospital.close()
+    answer = settle(his)
+    assert (answer.status_code, answer.json()["code"]) == (502, "internet_hospital_silent")
+
+
+def test_what_was_answered_survives_kill_9_and_nothing_is_seeded_twice(his: Partner) -> None:
+    person = his.hand("POST", "/people", {})
+    his.kill()
+    his.start()
+    assert person in his.hand("GET", "/people")["people"]
+    assert len([p for p in his.hand("GET", "/people")["people"] if p["name"] == "林复安"]) == 1
+
+
+def test_a_missing_setting_ends_the_start_with_its_name(tmp_path: Path, hospital: InternetHospital) -> None:
+    env = Partner("his", tmp_path, **settings(tmp_path, hospital, NO_KAFKA)).env
+    del env["FUZHEN_PHARMACY_URL"]
+    ended = subprocess.run([sys.executable, "-m", "partners.his"], env=env, capture_output=True, text=True, timeout=20)
+    assert (ended.returncode, ended.stderr) == (78, "missing setting FUZHEN_PHARMACY_URL\n")
