@@ -1,8 +1,8 @@
-"""What the partner sandboxes share: settings, one sqlite book, scripted misbehaviour, notices, the start under gunicorn.
+"""What the partner sandboxes share: settings, one sqlite book, scripted misbehaviour, notices, start under gunicorn.
 
 A partner runs as ONE process with threads, so one lock orders its writes; its whole state is one sqlite file under
-FUZHEN_DATA, so that kill -9 loses nothing that was answered. Business time is the system's movable clock; HTTP signatures
-use wall time (an attacker must not profit from a moved clock).
+FUZHEN_DATA, so that kill -9 loses nothing that was answered. Business time is the system's movable clock; HTTP
+signatures use wall time (an attacker must not profit from a moved clock).
 
     def make_app(settings) -> Flask:                         # in the gunicorn worker: handles and threads start here
         books = Books(settings.file, "create table if not exists parcel (...);")
@@ -96,8 +96,8 @@ create index if not exists notice_waiting on notice (due) where state = 'waiting
 
 
 HTTP_KINDS = {"error_500", "slow", "timeout_after_effect"}
-"""What any partner's HTTP interface may do wrong: refuse by 500 `times` times without an effect; answer `seconds` late; do
-its work and never answer."""
+"""What any partner's HTTP interface may do wrong: refuse by 500 `times` times without an effect; answer `seconds` late;
+do its work and never answer."""
 
 
 def stall(seconds: float) -> None:
@@ -129,8 +129,8 @@ class Scripts:
         wanted = ",".join("?" * len(targets))
         with self._books.write() as db:
             found = db.execute(
-                f"select * from script where left > 0 and kind in ({marks}) and (target is null or target in ({wanted}))"
-                " order by id limit 1",
+                f"select * from script where left > 0 and kind in ({marks})"
+                f" and (target is null or target in ({wanted})) order by id limit 1",
                 (*kinds, *targets),
             ).fetchone()
             if found is None:
@@ -151,8 +151,8 @@ class Notices:
         headers: Callable[[Row], dict[str, str]],
         accepted: Callable[[requests.Response], bool] = lambda answer: answer.ok,
     ) -> None:
-        """headers(notice row with `args` and the number of earlier attempts) is asked at every attempt, because signatures
-        carry the time of sending."""
+        """headers(notice row with `args` and the number of earlier attempts) is asked at every attempt, because
+        signatures carry the time of sending."""
         self._books, self._headers, self._accepted = books, headers, accepted
         self._clock = SystemClock.from_env()
         self._in_flight: set[int] = set()
@@ -172,8 +172,8 @@ class Notices:
         state: str = "waiting",
         behind: str | None = None,
     ) -> None:
-        """Call it inside the `books.write()` of the fact it tells. `delay` in seconds. state "dropped": written down, never
-        sent; "held": sent after the next accepted notice about the subject `behind`, or about anything when None."""
+        """Call it inside the `books.write()` of the fact it tells. `delay` in seconds. state "dropped": written down,
+        never sent; "held": sent after the next accepted notice about the subject `behind`, or about any if None."""
         due = (self._clock.now() + timedelta(seconds=delay)).isoformat(timespec="microseconds")
         with self._books.write() as db:
             db.execute(
@@ -223,7 +223,8 @@ class Notices:
                 )
                 if state == "accepted":
                     db.execute(
-                        "update notice set state = 'waiting' where state = 'held' and id < ? and (behind is null or behind = ?)",
+                        "update notice set state = 'waiting'"
+                        " where state = 'held' and id < ? and (behind is null or behind = ?)",
                         (notice_id, row["subject"]),
                     )
         finally:
@@ -238,7 +239,7 @@ class Notices:
 
 
 def create_app(name: str, books: Books, scripts: Scripts) -> Flask:
-    """A Flask app with health and `/sandbox/misbehave` (POST {kind, target?, times?, …args}, GET what is left, DELETE all)."""
+    """A Flask app with health and `/sandbox/misbehave`: POST {kind, target?, times?, …args}, GET, DELETE."""
     app = Flask(name)
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
 

@@ -1,5 +1,6 @@
 """A partner sandbox as its own process, for tests: started on a free port, killed the hard way, asked over HTTP."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -68,10 +69,8 @@ class PartnerProcess:
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
-            except ProcessLookupError:
-                pass
             self._process.wait(20)
             self._process = None
 
