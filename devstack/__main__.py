@@ -59,7 +59,7 @@ def run(stack: Stack, options: argparse.Namespace) -> int:
         bring_up(stack, options, daemon=False)
     try:
         environment = {**os.environ, "FUZHEN_HOME": str(stack.home), "FUZHEN_PORT_BASE": str(stack.base)}
-        return subprocess.run(options.command, env=environment).returncode
+        return subprocess.run(options.command, check=False, env=environment).returncode
     finally:
         if ours:
             stack.stop()
@@ -83,7 +83,9 @@ def status(stack: Stack, options: argparse.Namespace) -> int:
     for name, row in statuses.items():
         colour = "green" if row["state"] in FINE else "red"
         since = time.strftime("%H:%M:%S", time.localtime(row["since"]))
-        table.add_row(name, f"[{colour}]{row['state']}[/]", str(row["pid"] or ""), str(row["restarts"]), since, row["url"])
+        table.add_row(
+            name, f"[{colour}]{row['state']}[/]", str(row["pid"] or ""), str(row["restarts"]), since, row["url"]
+        )
     console.print(table)
     return 0 if all(row["state"] in FINE for row in statuses.values()) else 1
 
@@ -95,7 +97,7 @@ def logs(stack: Stack, options: argparse.Namespace) -> int:
         console.print(f"no log of {options.name!r} in {stack.home / 'log'}")
         return 1
     follow = ["-F"] if stack.is_up() and sys.stdout.isatty() else []
-    return subprocess.run(["tail", "-n", str(options.lines), *follow, *files]).returncode
+    return subprocess.run(["tail", "-n", str(options.lines), *follow, *files], check=False).returncode
 
 
 def clean(stack: Stack, options: argparse.Namespace) -> int:
@@ -123,9 +125,9 @@ def main() -> int:
     options = parser.parse_args()
     # SIGTERM ends the stack as Ctrl-C does: a CI job that is cancelled leaves nothing behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    verb = {"up": up, "run": run, "down": down, "status": status, "logs": logs, "clean": clean}[options.verb]
+    act = {"up": up, "run": run, "down": down, "status": status, "logs": logs, "clean": clean}[options.verb]
     try:
-        return verb(Stack(), options)
+        return act(Stack(), options)
     except StackError as error:
         console.print(f"[red]✘[/] {error}", markup=True)
         return 1

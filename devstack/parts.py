@@ -33,7 +33,17 @@ def fetch_kafka() -> None:
     arriving = PARTS / "kafka.arriving"
     shutil.rmtree(arriving, ignore_errors=True)
     maven = subprocess.run(
-        ["mvn", "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={arriving / 'libs'}"],
+        [
+            "mvn",
+            "-B",
+            "-q",
+            "-f",
+            str(POM),
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            f"-DoutputDirectory={arriving / 'libs'}",
+        ],
+        check=False,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -54,8 +64,14 @@ def copy_binary(distribution: str, ending: str, target: Path) -> None:
         files = importlib.metadata.files(distribution) or []
         source = next(Path(str(file.locate())) for file in files if str(file).endswith(ending))
     except (importlib.metadata.PackageNotFoundError, StopIteration):
-        raise PartMissing(f"cause: the PyPI package {distribution} is not installed here\ncure:  rm .fuzhen/stamp-*; make up") from None
-    if target.exists() and target.stat().st_size == source.stat().st_size and target.stat().st_mtime >= source.stat().st_mtime:
+        raise PartMissing(
+            f"cause: the PyPI package {distribution} is not installed here\ncure:  rm .fuzhen/stamp-*; make up"
+        ) from None
+    if (
+        target.exists()
+        and target.stat().st_size == source.stat().st_size
+        and target.stat().st_mtime >= source.stat().st_mtime
+    ):
         return
     print(f"› {target.name} from {distribution} → .fuzhen/parts", flush=True)
     arriving = target.with_suffix(".arriving")

@@ -72,4 +72,6 @@ def free_base(start: int = 21000, stop: int = 32000, step: int = 300) -> int:
     for candidate in range(start, stop, step):
         if all(is_free(candidate + offset) for offset in OFFSETS.values()):
             return candidate
-    raise RuntimeError(f"no free block of ports between {start} and {stop}; end old stacks with `python -m devstack down`")
+    raise RuntimeError(
+        f"no free block of ports between {start} and {stop}; end old stacks with `python -m devstack down`"
+    )

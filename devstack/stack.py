@@ -1,9 +1,9 @@
 """One stack of real parts, from Python: for tests, the story player, chaos, and the command line.
 
-    with Stack(home, base).start(only=["kafka", "mongo"]) as stack:
-        stack.mongo_url, stack.kafka
-        stack.kill("kafka")          # kill -9; the supervisor starts it again
-        stack.wait_ready("kafka")
+with Stack(home, base).start(only=["kafka", "mongo"]) as stack:
+    stack.mongo_url, stack.kafka
+    stack.kill("kafka")          # kill -9; the supervisor starts it again
+    stack.wait_ready("kafka")
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from devstack import places, ports
+from devstack import places, ports, secrets
 from devstack.table import kafka_address, mongo_url
 
 FINE = ("ready", "done")
@@ -76,6 +76,7 @@ class Stack:
         for folder in ("run", "log", "data"):
             (self.home / folder).mkdir(parents=True, exist_ok=True)
         self._same_base()
+        secrets.make(self.home / "secrets")
         self.mongo_members = mongo_members
         self._state_file.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "devstack.supervisor", str(self.home), str(self.base), "--only", ",".join(only)]
@@ -119,7 +120,9 @@ class Stack:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     # --- what it does now
@@ -214,7 +217,9 @@ class Stack:
             )
         remembered.write_text(str(self.base))
 
-    def _wait_up(self, child: subprocess.Popen[bytes], timeout: float, on_change: Callable[[dict[str, Any]], None] | None) -> None:
+    def _wait_up(
+        self, child: subprocess.Popen[bytes], timeout: float, on_change: Callable[[dict[str, Any]], None] | None
+    ) -> None:
         limit = time.monotonic() + timeout
         seen: dict[str, Any] = {}
         while True:
@@ -233,7 +238,9 @@ class Stack:
                 raise StackError(f"the supervisor ended with code {child.returncode}\n{self.tail('supervisor')}")
             if time.monotonic() > limit:
                 late = [name for name, status in seen.get("processes", {}).items() if status["state"] not in FINE]
-                raise StackError("\n".join([f"not healthy after {timeout:.0f} s: {', '.join(late)}", *map(self.explain, late[:2])]))
+                raise StackError(
+                    "\n".join([f"not healthy after {timeout:.0f} s: {', '.join(late)}", *map(self.explain, late[:2])])
+                )
             time.sleep(0.05)
 
 
