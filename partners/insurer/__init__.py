@@ -1,0 +1,1 @@
+"""The Beijing medical insurance interface for online decomposition, as a runnable sandbox."""
