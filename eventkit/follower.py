@@ -20,6 +20,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from eventkit.mongo_store import CODEC, DURABLE, to_commit
 from eventkit.store import Commit
@@ -45,12 +46,14 @@ class Follower:
     """`run` ends only by cancellation or by the handler's own error, which is meant to end the process (rule 11)."""
 
     def __init__(self, database: AsyncDatabase[Document], name: str, handler: Handler) -> None:
-        self._commits = database.get_collection("commits", codec_options=CODEC)
+        # What is not on a majority may still be rolled back, and must not be told to anybody.
+        self._commits = database.get_collection("commits", codec_options=CODEC, read_concern=ReadConcern("majority"))
         self._checkpoints = database.get_collection("checkpoints", write_concern=DURABLE)
         self._database = database
         self._handler = handler
         self.name = name
         self.handled = 0
+        self.checkpointed = 0  # how many of them a restart would not repeat
         self.behind = True  # until the change stream has run dry once
         self.last_progress = time.monotonic()
 
@@ -115,40 +118,48 @@ class Follower:
         return highest if pos is None or highest > pos else pos
 
     async def _save(self, token: Any, pos: Timestamp | None) -> None:
+        handled = self.handled
         update: Document = {"token": token}
         if pos is not None:
             update["pos"] = pos
         await self._checkpoints.update_one({"_id": self.name}, {"$set": update}, upsert=True)
+        self.checkpointed = handled
 
 
 async def _read_ahead(stream: AsyncChangeStream[Document]) -> AsyncGenerator[tuple[list[Document], Any], None]:
     """Batches of changes, each with the token to resume after it, read while the last batch is being handled. An empty
     batch is a quiet moment: its token has moved on all the same."""
-    waiting: asyncio.Queue[tuple[Document | None, Any]] = asyncio.Queue(READ_AHEAD)
+    waiting: asyncio.Queue[tuple[Document | None, Any] | Exception] = asyncio.Queue(READ_AHEAD)
 
     async def read() -> None:
-        while True:
-            change = await stream.try_next()
-            await waiting.put((change, change["_id"] if change else stream.resume_token))
+        try:
+            while True:
+                change = await stream.try_next()
+                await waiting.put((change, change["_id"] if change else stream.resume_token))
+        except Exception as error:
+            await waiting.put(error)
 
     reader = asyncio.create_task(read())
     try:
+        token: Any = None
         while True:
-            getter = asyncio.create_task(waiting.get())
-            await asyncio.wait({getter, reader}, return_when=asyncio.FIRST_COMPLETED)
-            if not getter.done():
-                getter.cancel()
-                await reader  # raises what ended it
             batch: list[Document] = []
-            change, token = getter.result()
+            failed: Exception | None = None
             while True:
+                item = await waiting.get()
+                if isinstance(item, Exception):
+                    failed = item
+                    break
+                change, token = item
                 if change is not None:
                     batch.append(change)
                 if len(batch) >= BATCH or waiting.empty():
                     break
-                change, token = waiting.get_nowait()
-            yield batch, token
+            if token is not None:
+                yield batch, token
+            if failed is not None:
+                raise failed
     finally:
         reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError, PyMongoError):
+        with contextlib.suppress(asyncio.CancelledError):
             await reader

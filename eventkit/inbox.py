@@ -242,7 +242,7 @@ class Inbox:
         self.assigned = True
 
 
-class _Resume(ConsumerRebalanceListener):  # type: ignore[misc]
+class _Resume(ConsumerRebalanceListener):
     def __init__(self, inbox: Inbox, consumer: AIOKafkaConsumer) -> None:
         self._inbox = inbox
         self._consumer = consumer

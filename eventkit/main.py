@@ -84,7 +84,7 @@ def build_app(service: Service, core: Core) -> Flask:
     return create_app(service.name, service.routes(core), core.verifier, core.ready)
 
 
-class _Server(BaseApplication):  # type: ignore[misc]
+class _Server(BaseApplication):
     def __init__(self, service: Service) -> None:
         from environs import Env
 
@@ -146,7 +146,8 @@ class _Worker:
         async def write_views(commits: list[Commit]) -> None:
             await asyncio.to_thread(self._project, commits)
 
-        database = connect_async(core.settings.mongo_url)[core.settings.database]
+        mongo = connect_async(core.settings.mongo_url)
+        database = mongo[core.settings.database]
         relay = Relay(producer, core.registry.source)
         self._followers = [
             Follower(database, "relay", relay.publish),
@@ -188,6 +189,7 @@ class _Worker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await producer.stop()
+        await mongo.close()
         return code
 
     def _project(self, commits: list[Commit]) -> None:

@@ -52,7 +52,7 @@ class ProblemSchema(Schema):
     failed = fields.List(fields.Dict())
 
 
-class Routes(Blueprint):  # type: ignore[misc]
+class Routes(Blueprint):
     """The blueprint of a service under `/api/<service>`, with decorators that enforce and document at once."""
 
     def __init__(self, service: str, catalogue: Catalogue, description: str) -> None:
@@ -118,7 +118,7 @@ class Routes(Blueprint):  # type: ignore[misc]
         return decorate
 
 
-class _ProblemApi(Api):  # type: ignore[misc]
+class _ProblemApi(Api):
     """flask-smorest with problems in place of its own error bodies."""
 
     ERROR_SCHEMA = ProblemSchema
