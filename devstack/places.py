@@ -10,6 +10,7 @@ REPO = Path(__file__).resolve().parent.parent
 TOOLS = REPO / ".fuzhen"
 PARTS = TOOLS / "parts"
 KAFKA_LIBS = PARTS / "kafka" / "libs"
+KAFKA_CLASSES = PARTS / "kafka" / "classes.jsa"
 MONGOD = PARTS / "mongod"
 ENVOY = PARTS / "envoy"
 

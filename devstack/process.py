@@ -1,10 +1,15 @@
 """What the supervisor needs to know of one process, and the ways to ask whether it is healthy."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from devstack.ports import HOST
+
+PROBE_EVERY = 0.15
+PROBE_TIMEOUT = 3.0
 
 Probe = Callable[[], Awaitable[bool]]
 
@@ -22,6 +27,18 @@ class Process:
     prepare: Callable[[], None] | None = None
     url: str = ""
     patience: float = 60.0
+
+
+async def until_healthy(ready: Probe, patience: float) -> None:
+    """Raises TimeoutError when it is not healthy after `patience` seconds."""
+    limit = time.monotonic() + patience
+    while time.monotonic() < limit:
+        with contextlib.suppress(Exception):  # refused, reset, slow: all mean "not yet"
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                if await ready():
+                    return
+        await asyncio.sleep(PROBE_EVERY)
+    raise TimeoutError(f"it was not healthy after {patience:.0f} s")
 
 
 def http_ready(port: int, path: str = "/health/ready") -> Probe:

@@ -1,4 +1,4 @@
-"""All secrets of one stack, made once under HOME/secrets (files 0600, folders 0700); nothing secret is ever in the repository.
+"""All secrets of one stack, made once under HOME/secrets (files 0600, folders 0700); none is ever in the repository.
 
     jwt_key.pem           ES256 key with which registration signs tokens
     master_key            32 random bytes in base64: wraps the keys of patients

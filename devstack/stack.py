@@ -28,7 +28,7 @@ FINE = ("ready", "done")
 
 
 class StackError(Exception):
-    """The stack did not come up, or an order was refused. The message names the part, the cause, and its last log lines."""
+    """The stack did not come up, or an order was refused: the part, the cause, and its last log lines."""
 
 
 class Stack:
@@ -66,8 +66,8 @@ class Stack:
     ) -> Self:
         """Starts and waits until all is healthy. Not a daemon: it ends with this process, even when that is killed.
 
-        `only`: these processes and what they need. `wipe`: with empty data. `table`: another process table ("module:function").
-        Raises StackError.
+        `only`: these processes and what they need. `wipe`: with empty data. `table`: another process table, as
+        "module:function". Raises StackError.
         """
         if self.is_up():
             raise StackError(f"a stack is already running in {self.home}: use it, or `make down`")
@@ -139,7 +139,7 @@ class Stack:
         return False
 
     def state(self) -> dict[str, Any]:
-        """HOME/run/stack.json: {pid, base, home, processes: {name: {state, pid, restarts, …}}}; {} before the first start."""
+        """HOME/run/stack.json: {pid, base, home, processes: {name: {state, pid, …}}}; {} before the first start."""
         try:
             state: dict[str, Any] = json.loads(self._state_file.read_text())
         except FileNotFoundError:

@@ -23,11 +23,9 @@ from typing import Any
 import psutil
 
 from devstack import ports
-from devstack.process import Process
+from devstack.process import Process, until_healthy
 
 SETTING_MISSING = 78  # a process says with this code that starting it again cannot help
-PROBE_EVERY = 0.15
-PROBE_TIMEOUT = 3.0
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 5.0
 TRIES_TO_COME_UP = 3
 STOP_TIMEOUT = 8.0
@@ -36,7 +34,7 @@ MARK = "FUZHEN_STACK"  # in the environment of everything a stack runs; its valu
 
 @dataclass
 class Status:
-    """What HOME/run/stack.json tells of a process. `state`: waiting, starting, ready, done, restarting, stopped, failed."""
+    """A process in HOME/run/stack.json. `state`: waiting, starting, ready, done, restarting, stopped, failed."""
 
     state: str = "waiting"
     pid: int = 0
@@ -105,7 +103,7 @@ class Supervisor:
                 status.restarts += 1
                 self._set(process, state="restarting", pid=0, why=why)
                 await asyncio.sleep(backoff)
-        except Exception as error:  # noqa: BLE001 the reason goes to whoever waits for the stack
+        except Exception as error:  # the reason goes to whoever waits for the stack
             detail = getattr(error, "stderr", None) or getattr(error, "stdout", None) or ""
             self._set(process, state="failed", pid=0, why=f"{error} {detail}".strip())
 
@@ -131,7 +129,7 @@ class Supervisor:
         exited = asyncio.create_task(child.wait())
         try:
             if process.ready is not None:
-                healthy = asyncio.create_task(self._until_healthy(process))
+                healthy = asyncio.create_task(until_healthy(process.ready, process.patience))
                 await asyncio.wait({exited, healthy}, return_when=asyncio.FIRST_COMPLETED)
                 healthy.cancel()
                 if not exited.done():
@@ -145,17 +143,6 @@ class Supervisor:
             if not exited.done():
                 await self._end(process.name)
             self.running.pop(process.name, None)
-
-    async def _until_healthy(self, process: Process) -> None:
-        assert process.ready is not None
-        limit = time.monotonic() + process.patience
-        while time.monotonic() < limit:
-            with contextlib.suppress(Exception):  # refused, reset, slow: all mean "not yet"
-                async with asyncio.timeout(PROBE_TIMEOUT):
-                    if await process.ready():
-                        return
-            await asyncio.sleep(PROBE_EVERY)
-        raise TimeoutError(f"it was not healthy after {process.patience:.0f} s")
 
     def _ready(self, process: Process, state: str, began: float) -> None:
         self._set(process, state=state, took=round(time.monotonic() - began, 2), why="")

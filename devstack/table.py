@@ -10,7 +10,7 @@ import aiokafka.client
 import pymongo.errors
 from pymongo import AsyncMongoClient
 
-from devstack.places import KAFKA_LIBS, MONGOD, REPO
+from devstack.places import KAFKA_CLASSES, KAFKA_LIBS, MONGOD, REPO
 from devstack.ports import HOST, PARTNERS, SERVICES, STREAMS, port, url
 from devstack.process import Probe, Process, http_ready, tcp_ready
 
@@ -20,7 +20,7 @@ MONGO_MEMBERS = ("mongo", "mongo2", "mongo3")
 
 
 def processes(home: Path, base: int, mongo_members: int = 1) -> list[Process]:
-    """Every process of one stack whose state is under `home` and whose ports start at `base`, in the order of `status`."""
+    """Every process of one stack with its state under `home` and its ports from `base`, in the order of `status`."""
     common = settings(home, base, mongo_members)
 
     def python(name: str, *module: str, needs: tuple[str, ...], **more: str) -> Process:
@@ -98,11 +98,9 @@ def kafka(home: Path, base: int) -> Process:
     smaller internal topics for a quick start, and no automatic topics: ours are created by `eventkit.topics`."""
     data = home / "data" / "kafka"
     properties = home / "run" / "kafka.properties"
-    archive, own_archive = KAFKA_LIBS.parent / "classes.jsa", home / "run" / "kafka.jsa"
-    if own_archive.exists():
-        own_archive.replace(archive)
     classpath = f"{KAFKA_LIBS}/*"
-    java = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={REPO / 'devstack' / 'kafka' / 'log4j2.properties'}"]
+    log4j = REPO / "devstack" / "kafka" / "log4j2.properties"
+    java = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={log4j}"]
     broker, controller = port("kafka", base), port("kafka-controller", base)
     properties_of_one_node = {
         "process.roles": "broker,controller",
@@ -140,7 +138,10 @@ def kafka(home: Path, base: int) -> Process:
             command = [*tool, "format", "--standalone", "-t", "RnV6aGVuRGV2c3RhY2sxMA", "-c", str(properties)]
             subprocess.run(command, check=True, capture_output=True, text=True)
 
+    listening = tcp_ready(broker)
+
     async def ready() -> bool:
+        await listening()  # before the client, which would write an error to the log at every try
         client = aiokafka.client.AIOKafkaClient(bootstrap_servers=f"{HOST}:{broker}", request_timeout_ms=2000)
         try:
             await client.bootstrap()
@@ -148,15 +149,14 @@ def kafka(home: Path, base: int) -> Process:
         finally:
             await client.close()
 
-    # Classes read from an archive that the first broker writes when it ends: 2.3 s to start instead of 5 (JEP 350).
-    share = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else [f"-XX:ArchiveClassesAtExit={own_archive}"]
+    # Classes come from an archive made by `devstack.parts`: 2.3 s to start instead of 5 (JEP 350).
     heap = [f"-Xmx{KAFKA_HEAP}", f"-Xms{KAFKA_HEAP}"]
-    argv = [*java, *share, *heap, "-cp", classpath, "kafka.Kafka", str(properties)]
+    argv = [*java, f"-XX:SharedArchiveFile={KAFKA_CLASSES}", *heap, "-cp", classpath, "kafka.Kafka", str(properties)]
     return Process("kafka", argv, ready, ports=(broker, controller), prepare=prepare, url=f"{HOST}:{broker}")
 
 
 def mongo(home: Path, base: int, members: int) -> list[Process]:
-    """A replica set of one member by default (change streams and majority writes need a set), three for failover tests."""
+    """A replica set of one member (change streams and majority writes need a set), or three for failover tests."""
     names = MONGO_MEMBERS[:members]
     rows = []
     for name in names:
