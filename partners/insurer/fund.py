@@ -1,7 +1,7 @@
 """What the insurer decides: how one fee is split, what is really claimed, what is taken back. On its own books, in fen.
 
 No public specification of the Beijing interface is complete; this is a plausible one of the same three steps:
-pre-settlement (分解, moves nothing), settlement (结算, claims the fund leg), reversal (冲正, gives all of it back once).
+pre-settlement (分解, moves nothing), settlement (结算, claims the fund leg), reversal (冲正, gives all back once).
 """
 
 from datetime import date
@@ -56,7 +56,7 @@ class Fund:
                 code = "not_designated" if card["state"] == "not_designated" else "card_invalid"
                 raise Refused(422, code, "the card cannot be used at this hospital")
             if fee["card_kind"] != "beijing_insured" or fee["item"] != ITEM:
-                raise Refused(422, "not_covered", "online only the medical service fee of the Beijing-insured is covered")
+                raise Refused(422, "not_covered", "online only the medical service fee of Beijing-insured is covered")
             rule, fund = self._fund_part(fee["title"], fee["amount_fen"])
             account = min(card["account_fen"], fee["amount_fen"] - fund)
             row = (

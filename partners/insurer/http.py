@@ -10,7 +10,14 @@ from partners.front import FAILURES, Refused, field, json_body, put_in_front
 from partners.insurer.fund import SCHEMA, Fund
 from partners.kit import Books, Row, Scripts, create_app
 
-FEE: dict[str, type] = {"card_id": str, "card_kind": str, "item": str, "title": str, "amount_fen": int, "hospital_code": str}
+FEE: dict[str, type] = {
+    "card_id": str,
+    "card_kind": str,
+    "item": str,
+    "title": str,
+    "amount_fen": int,
+    "hospital_code": str,
+}
 
 
 def make_app(file: Path, key: bytes) -> Flask:

@@ -3,11 +3,13 @@
 import csv
 import gzip
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -482,6 +484,42 @@ def test_the_statement_of_a_day(sandbox: PartnerProcess, client: WeChatPay, numb
     lines = list(csv.reader(gzip.decompress(content).decode("utf-8-sig").splitlines()))
     [mine] = [dict(zip(lines[0], line, strict=True)) for line in lines[1:-2] if f"`{number}" in line]
     assert (mine["交易状态"], mine["订单金额"]) == ("`SUCCESS", "`12.34")
+
+
+def test_the_recipe_of_the_readme(
+    sandbox: PartnerProcess, merchant: Merchant, folder: Path, number: str, clock: SystemClock
+) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", (REPO / "partners/wechatpay/README.md").read_text(), re.S)
+    recipe: dict[str, Any] = {}
+    exec(code, recipe)
+    adapter = recipe["WeChatPayAdapter"](sandbox.url, folder, merchant.url)
+    appid = json.loads((folder / "merchant.json").read_text())["appid"]
+    expires = (clock.now() + timedelta(minutes=15)).isoformat(timespec="seconds")
+
+    with pytest.raises(recipe["Refused"], match="ORDER_NOT_EXIST"):
+        adapter.trade(number)
+    sandbox.misbehave("timeout_after_effect", target=number, seconds=0)
+    with pytest.raises(recipe["Unknown"]):
+        adapter.prepay(number, "医事服务费", 1000, "oPatient", expires)
+    prepay_id = adapter.prepay(number, "医事服务费", 1000, "oPatient", expires)
+    phone = adapter.phone_parameters(appid, prepay_id, new_id())
+    assert sandbox.post("/sandbox/pay", phone).status_code == 200
+    assert adapter.trade(number)["trade_state"] == "SUCCESS"
+    with pytest.raises(recipe["Refused"], match="ORDERPAID"):
+        adapter.close(number)
+    adapter.close(new_id())
+    with ThreadPoolExecutor(16) as threads:  # one client, many threads
+        states = threads.map(lambda _: adapter.trade(number)["trade_state"], range(64))
+    assert set(states) == {"SUCCESS"}
+    assert adapter.refund(f"rf-{number}", number, 1000, 1000)["status"] == "PROCESSING"
+    clock.advance(timedelta(seconds=2))
+    assert adapter.refunded(f"rf-{number}")["status"] == "SUCCESS"
+
+    headers, body = wait_for(lambda: merchant.calls)[0]
+    assert adapter.notice(headers, body.encode())["resource"]["out_trade_no"] == number
+    for forged in ({}, {**headers, "Wechatpay-Serial": "4F"}, {**headers, "Wechatpay-Timestamp": "1"}):
+        assert adapter.notice(forged, body.encode()) is None
+    assert adapter.notice(headers, body.replace("支付", "付款").encode()) is None
 
 
 def test_the_start_names_what_is_missing(sandbox: PartnerProcess) -> None:
