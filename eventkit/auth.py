@@ -6,9 +6,10 @@ Tokens are JWTs signed with ES256 by registration; `exp` and `iat` are wall time
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import jwt
-from jwt import PyJWKClient
+from jwt import PyJWK, PyJWKClient
 
 AUDIENCE = "fuzhen"
 ALGORITHMS = ["ES256"]
@@ -34,11 +35,23 @@ class Caller:
         return not self.roles.isdisjoint(roles)
 
 
-class Verifier:
-    """Verifies tokens with the keys published at `jwks_url`, cached for five minutes."""
+class Keys(Protocol):
+    """Finds the key that a token names; raises what PyJWKClient raises."""
 
-    def __init__(self, jwks_url: str, issuer: str) -> None:
-        self._keys = PyJWKClient(jwks_url, cache_jwk_set=True, lifespan=300, timeout=3)
+    def get_signing_key_from_jwt(self, token: str | bytes) -> PyJWK: ...
+
+
+def published_keys(jwks_url: str) -> Keys:
+    """The keys at `jwks_url`. A key once seen is kept and never fetched again (restart after revoking one): registration
+    waits for eligibility when a visit is booked, so eligibility must not wait for registration's keys under load."""
+    return PyJWKClient(jwks_url, cache_keys=True, timeout=3)
+
+
+class Verifier:
+    """Verifies tokens with the issuer's keys."""
+
+    def __init__(self, keys: Keys, issuer: str) -> None:
+        self._keys = keys
         self._issuer = issuer
 
     def verify(self, token: str) -> Caller:

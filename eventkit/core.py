@@ -8,7 +8,7 @@ from typing import Any
 from environs import Env
 from pymongo.database import Database
 
-from eventkit.auth import Verifier
+from eventkit.auth import Verifier, published_keys
 from eventkit.calls import Peer, ServiceToken
 from eventkit.clock import SystemClock
 from eventkit.events import Registry
@@ -30,7 +30,7 @@ class Core:
         self.database: Database[dict[str, Any]] = self.mongo[settings.database]
         self.vault = Vault(self.database, read_master_key(settings.master_key_file))
         self.store = Store(MongoBackend(self.database), registry, self.vault, self.clock)
-        self.verifier = Verifier(settings.jwks_url, settings.jwt_issuer)
+        self.verifier = Verifier(published_keys(settings.jwks_url), settings.jwt_issuer)
 
     @classmethod
     def from_env(cls, service: str, registry: Registry) -> Core:
