@@ -139,7 +139,7 @@ class Book:
             )
             facts = {"record_id": record_id, "his_patient_id": his_patient_id, "department": department}
             facts["visited_on"] = visited_on.isoformat()
-            stream = f"his-outpatient-visit-{record_id}"
+            stream = f"his-visit-{record_id}"
             self._tell(
                 "his.outpatient-visit.v1", "OutpatientVisitRecorded", stream, record_id, facts, key=his_patient_id
             )

@@ -21,7 +21,9 @@ from partners.kit import Row
 
 GROUP = "his.subscriber"
 TOPICS = (
+    "registration.session.v1",
     "registration.visit.v1",
+    "eligibility.assessment.v1",
     "consult.consult.v1",
     "pharmacy.prescription.v1",
     "pharmacy.parcel.v1",
@@ -88,8 +90,8 @@ async def _subscribe(book: Book, bootstrap: str) -> None:
         group_id=GROUP,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        session_timeout_ms=10_000,
-        heartbeat_interval_ms=3_000,
+        session_timeout_ms=6_000,
+        heartbeat_interval_ms=2_000,
     )
     try:
         await consumer.start()
@@ -106,7 +108,7 @@ async def _subscribe(book: Book, bootstrap: str) -> None:
 
 
 def hear(book: Book, record: ConsumerRecord) -> None:
-    """A message that cannot be read is put aside with its reason; the partition goes on."""
+    """What is no CloudEvent is put aside with its reason; the partition goes on. Only what is about a visit is kept."""
     try:
         message = KafkaMessage({key.lower(): value for key, value in record.headers}, record.key, record.value or b"")
         event = from_kafka(message, JSONFormat())
@@ -114,8 +116,5 @@ def hear(book: Book, record: ConsumerRecord) -> None:
     except Exception as error:  # noqa: BLE001 — the SDK raises what its parsers raise
         book.could_not_read(record.topic, record.partition, record.offset, type(error).__name__)
         return
-    visit_id = data.get("visit_id") if isinstance(data, dict) else None
-    if isinstance(visit_id, str):
+    if isinstance(data, dict) and isinstance(visit_id := data.get("visit_id"), str):
         book.hear(event.get_source(), event.get_id(), visit_id, event.get_type(), event.get_time())
-    else:
-        book.could_not_read(record.topic, record.partition, record.offset, "data has no visit_id")

@@ -57,6 +57,13 @@ PEOPLE: tuple[Row, ...] = (
     {"name": "新初来", "age": 35, "sex": "female", "cards": [{**USED_BEIJING, "used": False}], "visits": []},
 )
 
+# The drugs of the pharmacy's list; special drugs (W9…, H9…) are kept for the wards and never sent out.
+STOCK = (
+    dict.fromkeys(("W001", "W002", "W003", "W004", "W005", "W006", "W007"), 400)
+    | dict.fromkeys(("H001", "H002", "H003", "H004", "H005", "H006", "H007"), 50_000)
+    | dict.fromkeys(("W901", "W902", "W903", "H901"), 20)
+)
+
 
 def seed(book: Book) -> None:
     """Once, in one transaction: a start that was killed halfway seeds again from nothing."""
@@ -64,3 +71,5 @@ def seed(book: Book) -> None:
         if not book.books.row("select 1 from person"):
             for person in PEOPLE:
                 book.add_person(person)
+            for drug_code, on_hand in STOCK.items():
+                book.set_stock(drug_code, on_hand)

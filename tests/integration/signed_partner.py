@@ -26,7 +26,9 @@ class Partner(PartnerProcess):
     def env(self) -> dict[str, str]:
         return {**super().env, **self.settings}
 
-    def signed(self, method: str, path: str, json: Any = None, *, key: str = SECRET, **params: str) -> requests.Response:
+    def signed(
+        self, method: str, path: str, json: Any = None, *, key: str = SECRET, **params: str
+    ) -> requests.Response:
         """A call as our services make it."""
         request = requests.Request(method, self.url + path, json=json, params=params).prepare()
         body = request.body or b""

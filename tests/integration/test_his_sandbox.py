@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 import requests
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka
-from cloudevents.core.formats.json import JSONFormat
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from eventkit.clock import shanghai_day
-from eventkit.envelope import Envelope
+from eventkit.contracts import contracts
+from eventkit.envelope import Envelope, sequence
 from eventkit.ids import new_id
+from eventkit.topics import apply, wanted
 from partners.his.identity import check_digit, read_id_number
+from partners.his.kafka import GROUP, TOPICS
 from tests.integration.partner_process import wait_for
 from tests.integration.signed_partner import Partner, running
 
@@ -163,9 +164,9 @@ def test_the_check_digit_of_the_standards_own_example() -> None:
 
 
 def test_stock(his: Partner) -> None:
-    his.hand("PUT", "/stock/Z-001", {"on_hand": 12})
-    asked = his.signed("GET", "/stock", drug_code="Z-001").json()
-    assert asked == {"stock": [{"drug_code": "Z-001", "on_hand": 12}]}
+    his.hand("PUT", "/stock/W001", {"on_hand": 12})
+    asked = his.signed("GET", "/stock", drug_code="W001").json()
+    assert asked == {"stock": [{"drug_code": "W001", "on_hand": 12}]}
     assert his.signed("GET", "/stock", drug_code="no such drug").json() == {"stock": []}
 
 
@@ -208,3 +209,98 @@ def test_a_missing_setting_ends_the_start_with_its_name(tmp_path: Path, hospital
     del env["FUZHEN_PHARMACY_URL"]
     ended = subprocess.run([sys.executable, "-m", "partners.his"], env=env, capture_output=True, text=True, timeout=20)
     assert (ended.returncode, ended.stderr) == (78, "missing setting FUZHEN_PHARMACY_URL\n")
+
+
+async def _read(kafka: str, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, n) for n in range(contracts().topics[topic].partitions)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        found = []
+        while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                found += batch
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def _produce(kafka: str, *messages: tuple[str, str, bytes]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    for topic, key, value in messages:
+        await producer.send_and_wait(topic, value, key.encode())
+    await producer.stop()
+
+
+def told(kafka: str, topic: str) -> list[Envelope]:
+    envelopes = [Envelope.parse(record.value) for record in asyncio.run(_read(kafka, topic))]
+    for envelope in envelopes:
+        contracts().validate(envelope, topic)
+    return envelopes
+
+
+@pytest.fixture
+def kafka(parts: Any) -> str:
+    asyncio.run(apply(parts.kafka, wanted(contracts()), 1))
+    return str(parts.kafka)
+
+
+def test_the_topic_files_name_the_subscriber() -> None:
+    assert set(TOPICS) == {topic.name for topic in contracts().topics.values() if GROUP in topic.readers}
+
+
+def test_what_happens_at_the_hospital_is_told_by_id_and_kill_9_loses_nothing(
+    tmp_path: Path, hospital: InternetHospital, kafka: str
+) -> None:
+    prescription, visit = new_id(), new_id()
+    hospital.prescriptions[prescription] = {"visit_id": visit, "amount_fen": 8560}
+    with running("his", tmp_path, **settings(tmp_path, hospital, kafka)) as his:
+        people = []
+        for kill in range(3):
+            people += [his.hand("POST", "/people", {"name": f"保密{kill}{n}"}) for n in range(40)]
+            if kill == 1:
+                settlement = settle(his, prescription_id=prescription, visit_id=visit).json()
+            his.kill()
+            his.start()
+        wait_for(lambda: his.hand("GET", "/books")["outbox"]["waiting"] == 0)
+
+    cards, visits = told(kafka, "his.card.v1"), told(kafka, "his.outpatient-visit.v1")
+    assert {p["cards"][0]["card_id"] for p in people} <= {e.data["card_id"] for e in cards}
+    assert {p["visits"][0]["record_id"] for p in people} <= {e.data["record_id"] for e in visits}
+    assert all(e.partitionkey == e.data["his_patient_id"] for e in visits)
+    assert not any("保密" in json.dumps(e.data, ensure_ascii=False) for e in cards + visits)
+    reports = [e for e in told(kafka, "his.settlement.v1") if e.partitionkey == visit]
+    assert {e.id for e in reports} == {f"his-settlement-{settlement['settlement_id']}/1"}
+    assert reports[0].data == settlement
+
+
+def test_what_we_tell_is_heard_once_and_rubbish_does_not_stop_it(
+    tmp_path: Path, hospital: InternetHospital, kafka: str
+) -> None:
+    visit = new_id()
+
+    def event(context: str, name: str, version: int) -> bytes:
+        envelope = Envelope(
+            id=f"visit-{visit}/{version}", source=f"/services/{context}", type=f"org.fuzhen.{context}.{name}.v1",
+            subject=visit, time="2026-11-23T04:00:00.000Z", partitionkey=visit, sequence=sequence(version),
+            data={"visit_id": visit},
+        )  # fmt: skip
+        return envelope.to_bytes()
+
+    def heard() -> list[str]:
+        return [event["type"].split(".")[3] for event in his.hand("GET", f"/visits/{visit}")["events"]]
+
+    requested, booked = event("registration", "VisitRequested", 1), event("registration", "VisitBooked", 2)
+    topic = "registration.visit.v1"
+    with running("his", tmp_path, **settings(tmp_path, hospital, kafka)) as his:
+        asyncio.run(_produce(kafka, (topic, visit, requested), (topic, visit, b"rubbish"), (topic, visit, requested)))
+        wait_for(lambda: heard() == ["VisitRequested"], seconds=30)  # members killed before sit in the group for 6 s
+        his.kill()
+        asyncio.run(_produce(kafka, (topic, visit, booked)))
+        his.start()
+        wait_for(lambda: heard() == ["VisitRequested", "VisitBooked"], seconds=30)
+        assert his.hand("GET", "/books")["counts"]["unreadable"] >= 1
