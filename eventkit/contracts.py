@@ -17,7 +17,8 @@ from eventkit.envelope import Envelope, InvalidEvent
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One file of `events/topics/`. `retention_days` None keeps for ever; `readers` are consumer groups."""
+    """One file of `events/topics/`. `retention_days` None keeps for ever; `readers` are consumer groups; `processor`
+    names the Faust processor that derives the topic, if one does."""
 
     name: str
     owner: str
@@ -28,6 +29,7 @@ class Topic:
     types: tuple[str, ...]
     readers: tuple[str, ...]
     description: str
+    processor: str | None = None
 
 
 class Contracts:
@@ -49,6 +51,7 @@ class Contracts:
                 types=tuple(content.get("types", ())),
                 readers=tuple(content.get("readers", ())),
                 description=content["description"].strip(),
+                processor=content.get("processor"),
             )
         return found
 

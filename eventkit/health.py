@@ -12,7 +12,7 @@ import orjson
 State = Callable[[], tuple[bool, dict[str, Any]]]
 
 
-def serve(port: int, *, live: State, ready: State) -> ThreadingHTTPServer:
+def serve(port: int, *, host: str = "127.0.0.1", live: State, ready: State) -> ThreadingHTTPServer:
     """Serve from a daemon thread; each state answers (well?, what to show)."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -32,7 +32,7 @@ def serve(port: int, *, live: State, ready: State) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("0.0.0.0", port), Handler)
+    server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server

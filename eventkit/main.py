@@ -94,7 +94,7 @@ class _Server(BaseApplication):
 
     def load_config(self) -> None:
         for name, value in {
-            "bind": f"0.0.0.0:{self._settings.port}",
+            "bind": f"{self._settings.host}:{self._settings.port}",
             "workers": self._settings.web_workers,
             "worker_class": "gthread",
             "threads": self._settings.web_threads,
@@ -160,7 +160,7 @@ class _Worker:
             for group, handlers in self._work.inboxes.items()
         ]
         self._runner = Runner(deadlines, self._work.jobs)
-        health.serve(core.settings.port, live=self.live, ready=self.ready)
+        health.serve(core.settings.port, host=core.settings.host, live=self.live, ready=self.ready)
         tasks = [
             asyncio.create_task(running)
             for running in (

@@ -20,6 +20,7 @@ class Settings:
     """What every process of a service needs."""
 
     service: str
+    host: str
     port: int
     mongo_url: str
     database: str
@@ -38,6 +39,7 @@ def read_settings(service: str, env: Env) -> Settings:
     """Raises EnvError naming the variable."""
     return Settings(
         service=service,
+        host=env.str("FUZHEN_HOST", "127.0.0.1"),
         port=env.int("FUZHEN_PORT"),
         mongo_url=env.str("FUZHEN_MONGO_URL"),
         database=f"{env.str('FUZHEN_DB_PREFIX', 'fuzhen')}_{service}",

@@ -14,17 +14,22 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from eventkit.contracts import Contracts, contracts
+from eventkit.streams import processor_topics
 
 DAY_MS = 24 * 3600 * 1000
 DEAD_LETTER_DAYS = 90
 
 
 def wanted(contract: Contracts) -> dict[str, tuple[int, dict[str, str]]]:
-    """Topic name → (partitions, configuration): the written topics, a dead-letter topic a reader group."""
+    """Topic name → (partitions, configuration): the written topics, a dead-letter topic a reader group, and what the
+    processors keep for themselves."""
     topics: dict[str, tuple[int, dict[str, str]]] = {}
     for topic in contract.topics.values():
         retention = "-1" if topic.retention_days is None else str(topic.retention_days * DAY_MS)
         topics[topic.name] = (topic.partitions, {"cleanup.policy": topic.cleanup, "retention.ms": retention})
+        if topic.processor is not None:
+            for spec in processor_topics(topic.processor, topic.partitions):
+                topics[spec.name] = (spec.partitions, spec.config)
         for group in topic.readers:
             topics[f"dlq.{group}"] = (
                 topic.partitions,

@@ -96,21 +96,20 @@ class Routes(Blueprint):
         """Document the problems an operation may answer with. Raises KeyError for a code the catalogue lacks."""
 
         def decorate(function: F) -> F:
-            known: dict[str, list[str]] = getattr(function, "_refusals", None) or defaultdict(list)
+            known: dict[int, list[str]] = defaultdict(list, getattr(function, "_refusals", {}))
             by_status: dict[int, list[str]] = defaultdict(list)
             for code in codes:
                 by_status[self.catalogue[code].status].append(code)
             for status, of_status in by_status.items():
-                known[str(status)].extend(code for code in of_status if code not in known[str(status)])
+                known[status] = sorted({*known[status], *of_status})
+                # flask-smorest lists responses of one status side by side; these are one response with examples.
+                getattr(function, "_apidoc", {}).get("response", {}).get("responses", {}).pop(status, None)
                 function = self.alt_response(
                     status,
                     schema=ProblemSchema,
                     content_type=CONTENT_TYPE,
-                    description=", ".join(known[str(status)]),
-                    success=False,
-                    examples={
-                        code: {"value": self.catalogue[code].render({})} for code in known[str(status)]
-                    },
+                    description=", ".join(known[status]),
+                    examples={code: {"value": self.catalogue[code].render({})} for code in known[status]},
                 )(function)
             function._refusals = known  # type: ignore[attr-defined]
             return function

@@ -150,7 +150,8 @@ class StoreSuite:
                     store.execute(asked(f"k{number}"), ["visit-1"], _append(noted(str(number))))
                     return
                 except Refusal as refusal:
-                    assert refusal.code == "busy"
+                    if refusal.code != "busy":
+                        raise
 
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(write, range(60)))

@@ -33,7 +33,7 @@ def settle_the_books(stage: Stage) -> None:
         show(stage, ours)
         raise StoryFailed("the books differ: " + "; ".join(differences(ours, theirs))) from None
     show(stage, ours)
-    stage.tell("check", "paid = refunded + held + earned, and every sum is the same at the provider and the insurer", "✔")
+    stage.tell("check", "paid = refunded + held + earned, and the provider's and the insurer's sums are the same", "✔")
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -108,7 +108,7 @@ def pays(stage: Stage, visit: Visit, kind: str) -> dict[str, Any]:
         "patient", "confirms on the phone, at WeChat Pay",
         stage.partner("wechatpay").post("/sandbox/pay", {"prepay_id": prepay["prepay_id"]}), 200, "charged",
     )
-    stage.heard(visit.visit_id, "PaymentCaptured")
+    stage.heard_of(visit.visit_id, "PaymentCaptured", order["order_id"])
     return order_of(stage, visit, kind, "captured")
 
 
@@ -156,7 +156,8 @@ def prescribes(stage: Stage, visit: Visit, pharmacist: Any) -> dict[str, Any]:
         pharmacist.post(f"/api/pharmacy/prescriptions/{sheet['prescription_id']}/review", {"outcome": "pass"}),
         200, "passed",
     )
-    stage.heard(visit.visit_id, "PrescriptionIssued", "PaymentRequested")
+    stage.heard(visit.visit_id, "PrescriptionIssued")
+    stage.heard_of(visit.visit_id, "PaymentRequested", f"rx-{sheet['prescription_id']}")
     return sheet
 
 

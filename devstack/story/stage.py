@@ -150,7 +150,8 @@ class Stage:
         clock = SystemClock(home() / "clock")
         listener = Listener(f"{ports.HOST}:{ports.port('kafka')}", clock)
         listener.start()
-        return cls(clock, listener, Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160))
+        width = None if sys.stdout.isatty() else 160
+        return cls(clock, listener, Console(highlight=False, soft_wrap=True, width=width))
 
     def api(self, token: str = "") -> Api:
         return Api(ports.url("gateway"), token)
@@ -217,9 +218,8 @@ class Stage:
 
     def never_heard(self, visit_id: str, *names: str) -> None:
         """Nothing of the kind has come over Kafka for the visit."""
-        for name in names:
-            if self.listener.of(lambda h, name=name: h.envelope.name == name and h.envelope.partitionkey == visit_id):
-                raise StoryFailed(f"a {name} of visit {visit_id} came over Kafka, and must not have")
+        for heard in self.listener.of(lambda h: h.envelope.name in names and h.envelope.partitionkey == visit_id):
+            raise StoryFailed(f"a {heard.envelope.name} of visit {visit_id} came over Kafka, and must not have")
 
     def until(self, what: str, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """What `condition` returns once it is true; read models follow the log within milliseconds."""

@@ -185,7 +185,9 @@ def offline(stage: Stage) -> None:
         < 500
         and r,
     )
-    stage.asked("desk", "prints the prescription, settles with insurance (§22)", settled, 201, f"{yuan(fund)} by the fund")
+    stage.asked(
+        "desk", "prints the prescription, settles with insurance (§22)", settled, 201, f"{yuan(fund)} by the fund"
+    )
     stage.heard(
         visit.visit_id, "PrescriptionSettled", "OrderSettledOffline", "OfflineSettlementClosed", "PrescriptionDispensed"
     )

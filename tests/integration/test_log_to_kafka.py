@@ -224,12 +224,14 @@ def test_deadlines_fire_once_and_never_early_whoever_runs_them(rig: Rig) -> None
             rig.note(f"{rig.name}a", f"k{number}", [Due(f"{rig.name}-{number}", at, "job", {})])
         runners = [Runner(Deadlines(rig.database, rig.clock), {"job": job}).run() for _ in range(2)]
         rows = rig.database["deadlines"]
-        async with connect_async(rig.mongo_url) as mongo:
-            async with running(Follower(mongo[rig.name], "deadlines", write).run(), *runners) as tasks:
-                await until(lambda: rows.count_documents({}) == 8, tasks)
-                await until(lambda: rows.count_documents({"state": "done"}) == 1, tasks)
-                rig.clock.advance(timedelta(minutes=7))
-                await until(lambda: rows.count_documents({"state": "done"}) == 8, tasks)
+        async with (
+            connect_async(rig.mongo_url) as mongo,
+            running(Follower(mongo[rig.name], "deadlines", write).run(), *runners) as tasks,
+        ):
+            await until(lambda: rows.count_documents({}) == 8, tasks)
+            await until(lambda: rows.count_documents({"state": "done"}) == 1, tasks)
+            rig.clock.advance(timedelta(minutes=7))
+            await until(lambda: rows.count_documents({"state": "done"}) == 8, tasks)
 
     asyncio.run(scenario())
     assert early == []
