@@ -14,8 +14,9 @@ from partners.kit import Books, Notices, Row, Scripts, create_app
 
 SCHEMA = """
 create table if not exists parcel (
-    tracking_no text primary key, client_order_no text not null unique, request text not null, callback_url text not null,
-    status text not null, fee_fen integer not null, collected_fen integer not null default 0);
+    tracking_no text primary key, client_order_no text not null unique, request text not null,
+    callback_url text not null, status text not null, fee_fen integer not null,
+    collected_fen integer not null default 0);
 create table if not exists step (
     tracking_no text not null, number integer not null, status text not null, at text not null,
     primary key (tracking_no, number));

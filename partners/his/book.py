@@ -56,8 +56,8 @@ class Book:
 
     def add_person(self, wanted: Row) -> Row:
         """`wanted`: {name?, id_number? | birth_date? | age?, sex?, phone?, cards?: [{card_kind, card_no?, used?}],
-        visits?: [{department?, visited_on? | days_ago?, diagnosis?}]}. What is left out is made up: an adult with a used
-        Beijing insurance card and a visit a month ago. -> person with cards and visits. Raises Refused."""
+        visits?: [{department?, visited_on? | days_ago?, diagnosis?}]}. What is left out is made up: an adult with a
+        used Beijing insurance card and a visit a month ago. -> person with cards and visits. Raises Refused."""
         with self.books.write() as db:
             n = self._count("person")
             number = wanted.get("id_number") or self._free_number(n, wanted)

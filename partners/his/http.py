@@ -57,7 +57,7 @@ def create(path: Path, key: bytes, bootstrap: str, pharmacy: Pharmacy) -> Flask:
             raise Refused(400, "legs_do_not_add_up", "amount_fen is not the sum of the legs")
         new = book.settlement_of(prescription_id) is None
         if new:
-            _same(pharmacy.prescription(prescription_id), visit_id, amount_fen)
+            _check(pharmacy.prescription(prescription_id), visit_id, amount_fen)
         settlement = book.settle(derived_id("settlement", prescription_id), prescription_id, visit_id, amount_fen, legs)
         return jsonify(settlement), 201 if new else 200
 
@@ -100,7 +100,10 @@ def _legs(body: Row) -> list[Row]:
     return [{"leg": leg["leg"], "amount_fen": field(leg, "amount_fen", int)} for leg in legs]
 
 
-def _same(prescription: Row, visit_id: str, amount_fen: int) -> None:
-    """The cashier settles what the doctor wrote, not what somebody at the desk says (§22)."""
+def _check(prescription: Row, visit_id: str, amount_fen: int) -> None:
+    """The cashier settles what the doctor wrote, not what somebody at the desk says (§22), and only while the Internet
+    hospital says it may still be settled (§23)."""
     if (prescription["visit_id"], prescription["amount_fen"]) != (visit_id, amount_fen):
         raise Refused(409, "other_prescription", "visit or amount is not that of the prescription")
+    if not prescription["may_settle"]:
+        raise Refused(409, "may_not_settle", "the prescription has expired, was paid, or was taken back")

@@ -12,7 +12,7 @@ class Pharmacy:
         self._peer = Peer("pharmacy", pharmacy_url, headers=ServiceToken(token_url, "his", client_secret))
 
     def prescription(self, prescription_id: str) -> Row:
-        """Raises Refused: 404 when the Internet hospital does not know it, 502 when it does not answer or lets us not in."""
+        """Raises Refused: 404 when the Internet hospital does not know it, 502 when it is silent or lets us not in."""
         try:
             found: Row = self._peer.get(f"/api/pharmacy/internal/prescriptions/{quote(prescription_id, safe='')}")
         except PeerRefused as refused:

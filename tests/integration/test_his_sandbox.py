@@ -177,7 +177,10 @@ def settle(his: Partner, **changes: Any) -> requests.Response:
 
 def test_the_desk_settles_what_the_doctor_wrote_once(his: Partner, hospital: InternetHospital) -> None:
     assert settle(his).json()["code"] == "no_such_prescription"
-    hospital.prescriptions["p-1"] = {"prescription_id": "p-1", "visit_id": "v-1", "amount_fen": 8560}
+    sheet = {"prescription_id": "p-1", "visit_id": "v-1", "amount_fen": 8560}
+    hospital.prescriptions["p-1"] = {**sheet, "may_settle": False}
+    assert settle(his).json()["code"] == "may_not_settle"
+    hospital.prescriptions["p-1"] = {**sheet, "may_settle": True}
 
     assert settle(his, visit_id="v-2").json()["code"] == "other_prescription"
     assert settle(his, amount_fen=8561).json()["code"] == "legs_do_not_add_up"
@@ -207,7 +210,8 @@ def test_what_was_answered_survives_kill_9_and_nothing_is_seeded_twice(his: Part
 def test_a_missing_setting_ends_the_start_with_its_name(tmp_path: Path, hospital: InternetHospital) -> None:
     env = Partner("his", tmp_path, **settings(tmp_path, hospital, NO_KAFKA)).env
     del env["FUZHEN_PHARMACY_URL"]
-    ended = subprocess.run([sys.executable, "-m", "partners.his"], env=env, capture_output=True, text=True, timeout=20)
+    command = [sys.executable, "-m", "partners.his"]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20, check=False)
     assert (ended.returncode, ended.stderr) == (78, "missing setting FUZHEN_PHARMACY_URL\n")
 
 
@@ -257,7 +261,7 @@ def test_what_happens_at_the_hospital_is_told_by_id_and_kill_9_loses_nothing(
     tmp_path: Path, hospital: InternetHospital, kafka: str
 ) -> None:
     prescription, visit = new_id(), new_id()
-    hospital.prescriptions[prescription] = {"visit_id": visit, "amount_fen": 8560}
+    hospital.prescriptions[prescription] = {"visit_id": visit, "amount_fen": 8560, "may_settle": True}
     with running("his", tmp_path, **settings(tmp_path, hospital, kafka)) as his:
         people = []
         for kill in range(3):
