@@ -1,0 +1,381 @@
+"""A prescription from the doctor's signature to the drugs (§20 to §25)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+from services.pharmacy.domain.care import Care
+from services.pharmacy.events import (
+    AddressGiven,
+    CareBooked,
+    CarePrescribed,
+    DeliveryChosen,
+    DispatchBegun,
+    Line,
+    PrescriptionDispensed,
+    PrescriptionExpired,
+    PrescriptionIssued,
+    PrescriptionPaid,
+    PrescriptionReturned,
+    PrescriptionReviewed,
+    PrescriptionSigned,
+    PrescriptionVoided,
+    Refusal,
+    Sheet,
+)
+
+IN_REVIEW, RETURNED, ISSUED = "in_review", "returned", "issued"
+VOIDED, EXPIRED, DISPENSED = "voided", "expired", "dispensed"
+WESTERN, HERBAL = "western", "herbal"
+COURIER, DESK = "courier", "desk"
+PASS, REFUSE, RETURN = "pass", "refuse", "return"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Numbers the law sets, valid from the first instant of `since` in UTC until the next row."""
+
+    since: date
+    validity: timedelta
+    western_drugs: int
+
+
+POLICIES = (Policy(since=date(2007, 5, 1), validity=timedelta(hours=72), western_drugs=5),)
+
+
+def policy_at(now: datetime) -> Policy:
+    day = now.astimezone(UTC).date()
+    return max((policy for policy in POLICIES if policy.since <= day), key=lambda policy: policy.since)
+
+
+@dataclass(frozen=True, slots=True)
+class Drug:
+    """One entry of the catalogue. `special` names the legal class of a drug that may not be prescribed online."""
+
+    code: str
+    name: str
+    kind: str
+    form: str
+    unit: str
+    price_fen: int
+    special: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WantedLine:
+    """What the doctor writes. The rest of a line is the catalogue's, never the client's."""
+
+    drug_code: str
+    quantity: int
+    dose: str
+    usage: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignPrescription:
+    prescription_id: str
+    visit_id: str
+    doctor_id: str
+    kind: str
+    diagnosis: str
+    lines: Sequence[WantedLine]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewPrescription:
+    """`signature_holds`: the doctor's signature was checked against the content that stands in the log."""
+
+    pharmacist_id: str
+    outcome: str
+    reason: str
+    signature_holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseDelivery:
+    account_id: str
+    address_id: str
+    courier: str
+    recipient: str
+    phone: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prescription:
+    """`signed` is the latest signature. `order_id` is set once it is paid online."""
+
+    state: str = ""
+    signed: PrescriptionSigned | None = None
+    reviewed: PrescriptionReviewed | None = None
+    issued: PrescriptionIssued | None = None
+    void_reason: str | None = None
+    delivery: DeliveryChosen | None = None
+    address: AddressGiven | None = None
+    order_id: str | None = None
+    dispatching: bool = False
+    way: str | None = None
+
+    @property
+    def paid(self) -> bool:
+        return self.order_id is not None
+
+    @property
+    def facts(self) -> PrescriptionSigned:
+        """The signed facts. Raises Refusal when there is no such prescription."""
+        if self.signed is None:
+            raise Refusal("not_found")
+        return self.signed
+
+    def may_settle_at_desk(self, now: datetime) -> bool:
+        """Whether the desk may take money for it (§22): in effect, not paid online, not over."""
+        return self.state == ISSUED and not self.paid and now < self.facts.valid_until
+
+
+def evolve(state: Prescription, event: object) -> Prescription:
+    match event:
+        case PrescriptionSigned():
+            return replace(state, state=IN_REVIEW, signed=event)
+        case PrescriptionReviewed():
+            return replace(state, reviewed=event)
+        case PrescriptionReturned():
+            return replace(state, state=RETURNED)
+        case PrescriptionIssued():
+            return replace(state, state=ISSUED, issued=event)
+        case PrescriptionVoided():
+            return replace(state, state=VOIDED, void_reason=event.reason)
+        case PrescriptionExpired():
+            return replace(state, state=EXPIRED)
+        case AddressGiven():
+            return replace(state, address=event)
+        case DeliveryChosen():
+            return replace(state, delivery=event)
+        case PrescriptionPaid():
+            return replace(state, order_id=event.order_id)
+        case DispatchBegun():
+            return replace(state, dispatching=True)
+        case PrescriptionDispensed():
+            return replace(state, state=DISPENSED, way=event.way)
+    return state
+
+
+# --- signing and review ---
+
+
+def sign(
+    command: SignPrescription, care: Care, state: Prescription, drugs: Mapping[str, Drug], now: datetime
+) -> tuple[list[object], PrescriptionSigned]:
+    """The events for the visit, and the signed prescription without its signature, which the caller puts on.
+
+    Who is not the visit's doctor learns nothing (§31). A returned prescription may be signed again (§24) also after
+    the consult is finished, but not after its visit was withdrawn. Its three days start again, exactly 72 hours.
+    """
+    if care.booked is None or care.booked.doctor_id != command.doctor_id:
+        raise Refusal("not_found")
+    again = state.signed is not None
+    if again:
+        _refuse_over(state)
+        if state.state != RETURNED:
+            raise Refusal("not_returned")
+        if now >= state.facts.valid_until:
+            raise Refusal("prescription_expired")
+    elif not care.accepted:
+        raise Refusal("consult_not_accepted")
+    if care.withdrawn or (care.finished and not again):
+        raise Refusal("consult_over")
+    policy = policy_at(now)
+    sheet = Sheet(command.diagnosis, _priced(command.kind, command.lines, drugs, policy))
+    signed_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    signed = PrescriptionSigned(
+        prescription_id=command.prescription_id,
+        visit_id=command.visit_id,
+        patient_id=care.booked.patient_id,
+        account_id=care.booked.account_id,
+        doctor_id=command.doctor_id,
+        kind=command.kind,
+        amount_fen=sum(line.amount_fen for line in sheet.lines),
+        signed_at=signed_at,
+        valid_until=signed_at + policy.validity,
+        content_sha256="",
+        sheet=sheet,
+    )
+    signed = replace(signed, content_sha256=hashlib.sha256(canonical(signed)).hexdigest())
+    return [] if again else [CarePrescribed(command.visit_id, command.prescription_id)], signed
+
+
+def canonical(signed: PrescriptionSigned) -> bytes:
+    """The content that the doctor signs, the same bytes wherever it is made: JSON in UTF-8, sorted keys, no spaces,
+    instants as RFC 3339 UTC with milliseconds."""
+    sheet = signed.sheet
+    content = {
+        "prescription_id": signed.prescription_id,
+        "visit_id": signed.visit_id,
+        "patient_id": signed.patient_id,
+        "doctor_id": signed.doctor_id,
+        "kind": signed.kind,
+        "diagnosis": sheet.diagnosis if sheet else None,
+        "lines": [asdict(line) for line in sheet.lines] if sheet else None,
+        "amount_fen": signed.amount_fen,
+        "signed_at": _instant(signed.signed_at),
+        "valid_until": _instant(signed.valid_until),
+    }
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _instant(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _priced(
+    kind: str, wanted: Sequence[WantedLine], drugs: Mapping[str, Drug], policy: Policy
+) -> tuple[Line, ...]:
+    """§25: one kind a prescription, no special drugs, at most five drugs on a western one. Our prices, not theirs."""
+    if not wanted:
+        raise Refusal("no_drugs")
+    codes = [line.drug_code for line in wanted]
+    if len(set(codes)) < len(codes):
+        raise Refusal("drug_twice")
+    lines = []
+    for line in wanted:
+        drug = drugs.get(line.drug_code)
+        if drug is None:
+            raise Refusal("unknown_drug", drug=line.drug_code)
+        if drug.special is not None:
+            raise Refusal("special_drug", drug=drug.name)
+        if drug.kind != kind:
+            raise Refusal("mixed_kinds", drug=drug.name)
+        if line.quantity < 1:
+            raise Refusal("invalid_input")
+        lines.append(
+            Line(
+                drug_code=drug.code, name=drug.name, form=drug.form, unit=drug.unit, price_fen=drug.price_fen,
+                quantity=line.quantity, amount_fen=drug.price_fen * line.quantity, dose=line.dose, usage=line.usage,
+            )
+        )  # fmt: skip
+    if kind == WESTERN and len(lines) > policy.western_drugs:
+        raise Refusal("too_many_drugs", limit=policy.western_drugs)
+    return tuple(lines)
+
+
+def review(command: ReviewPrescription, state: Prescription, booked: CareBooked, now: datetime) -> list[object]:
+    """§24: pass puts it in effect; refuse ends it; return lets the doctor sign again. The last two say why."""
+    signed = state.facts
+    _refuse_over(state)
+    if state.state != IN_REVIEW:
+        raise Refusal("not_in_review")
+    if now >= signed.valid_until:
+        raise Refusal("prescription_expired")
+    if command.outcome != PASS and not command.reason.strip():
+        raise Refusal("reason_missing")
+    reviewed = PrescriptionReviewed(
+        signed.prescription_id, signed.patient_id, command.pharmacist_id, command.outcome, command.reason or None
+    )
+    if command.outcome == REFUSE:
+        return [reviewed, PrescriptionVoided(signed.prescription_id, signed.visit_id, "refused")]
+    if command.outcome == RETURN:
+        return [reviewed, PrescriptionReturned(signed.prescription_id, signed.visit_id, command.pharmacist_id)]
+    if not command.signature_holds:
+        raise Refusal("signature_broken")
+    issued = PrescriptionIssued(
+        prescription_id=signed.prescription_id,
+        visit_id=signed.visit_id,
+        patient_id=signed.patient_id,
+        account_id=signed.account_id,
+        doctor_id=signed.doctor_id,
+        pharmacist_id=command.pharmacist_id,
+        kind=signed.kind,
+        card_kind=booked.card_kind,
+        amount_fen=signed.amount_fen,
+        signed_at=signed.signed_at,
+        valid_until=signed.valid_until,
+    )
+    return [reviewed, issued]
+
+
+# --- the two ways to the drugs, and the ends without them ---
+
+
+def choose_delivery(
+    command: ChooseDelivery, state: Prescription, couriers: Sequence[str], now: datetime
+) -> list[object]:
+    """§21: before or after paying, and again, until the courier is being asked. What is paid no longer runs out."""
+    signed = state.facts
+    if signed.account_id != command.account_id:
+        raise Refusal("not_found")
+    _refuse_over(state)
+    if state.state != ISSUED:
+        raise Refusal("not_issued")
+    if state.dispatching:
+        raise Refusal("already_dispatched")
+    if not state.paid and now >= signed.valid_until:
+        raise Refusal("prescription_expired")
+    if command.courier not in couriers:
+        raise Refusal("unknown_courier")
+    return [
+        AddressGiven(command.address_id, signed.patient_id, command.recipient, command.phone, command.address),
+        DeliveryChosen(signed.prescription_id, signed.visit_id, command.courier, command.address_id),
+    ]
+
+
+def note_payment(state: Prescription, order_id: str) -> list[object]:
+    """What is over stays over: that capture is payment's to give back (§16)."""
+    if state.paid or state.state != ISSUED:
+        return []
+    return [PrescriptionPaid(state.facts.prescription_id, order_id)]
+
+
+def begin_dispatch(state: Prescription, order_id: str) -> list[object]:
+    """§21: issued, paid, delivery chosen. That it is due proves the payment, should the news of it come later."""
+    if state.dispatching:
+        return []
+    signed = state.facts
+    _refuse_over(state)
+    if state.state != ISSUED:
+        raise Refusal("not_issued")
+    if state.delivery is None:
+        raise Refusal("delivery_not_chosen")
+    return [*note_payment(state, order_id), DispatchBegun(signed.prescription_id)]
+
+
+def dispense(state: Prescription, way: str) -> list[object]:
+    """§23: one way or the other. Once the courier has been asked the desk is too late, and the other way round."""
+    signed = state.facts
+    if state.state == DISPENSED and state.way == way:
+        return []
+    _refuse_over(state)
+    if state.state != ISSUED:
+        raise Refusal("not_issued")
+    if (way == COURIER) != state.dispatching:
+        raise Refusal("already_dispatched" if state.dispatching else "not_issued")
+    return [PrescriptionDispensed(signed.prescription_id, signed.visit_id, way)]
+
+
+def expire(state: Prescription, now: datetime, *, unpaid: bool) -> list[object]:
+    """§23. Before it is issued the three days are ours to watch; afterwards payment is the authority, because only it
+    can ask whether the money is on its way: then `unpaid` is its word. What is paid never expires."""
+    signed = state.facts
+    waiting = state.state in (IN_REVIEW, RETURNED) and now >= signed.valid_until
+    if waiting or (unpaid and state.state == ISSUED and not state.paid):
+        return [PrescriptionExpired(signed.prescription_id, signed.visit_id)]
+    return []
+
+
+def withdraw(state: Prescription) -> list[object]:
+    """The visit ended without care (§19, §29): what was not paid for is void."""
+    if state.state in (IN_REVIEW, RETURNED, ISSUED) and not state.paid:
+        return [PrescriptionVoided(state.facts.prescription_id, state.facts.visit_id, "withdrawn")]
+    return []
+
+
+def _refuse_over(state: Prescription) -> None:
+    match state.state:
+        case "voided":
+            raise Refusal("prescription_void")
+        case "expired":
+            raise Refusal("prescription_expired")
+        case "dispensed":
+            raise Refusal("already_dispensed")

@@ -1,0 +1,267 @@
+"""The pharmacy over HTTP: parse, ask the handlers, answer."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flask import request
+from flask.views import MethodView
+
+from eventkit.auth import Caller
+from eventkit.clock import Clock
+from eventkit.events import Refusal
+from eventkit.ids import new_id
+from eventkit.store import Request
+from eventkit.web import Routes, caller, command_request, correlation_id
+from services.pharmacy import catalogue, schemas, sheets
+from services.pharmacy.courier import CourierApi
+from services.pharmacy.domain.parcel import Report
+from services.pharmacy.domain.prescription import ChooseDelivery, Prescription, SignPrescription, WantedLine
+from services.pharmacy.handlers import Handlers, Review
+from services.pharmacy.problems import CATALOGUE
+from services.pharmacy.read_model import Queue
+
+Body = dict[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
+SHEET_RULES = ("no_drugs", "drug_twice", "unknown_drug", "special_drug", "mixed_kinds", "too_many_drugs")
+ENDS = ("prescription_void", "prescription_expired", "already_dispensed")
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """What the routes stand on."""
+
+    handlers: Handlers
+    queue: Queue
+    courier: CourierApi
+    clock: Clock
+
+    def shown_to(self, who: Caller, prescription_id: str) -> Prescription:
+        """Raises Refusal `not_found` for what is foreign as for what is absent (§31)."""
+        found = self.handlers.prescription(prescription_id)
+        if not sheets.may_see(who, found):
+            raise Refusal("not_found")
+        return found
+
+
+def make_routes(counter: Counter) -> Routes:
+    routes = Routes("pharmacy", CATALOGUE, "Prescriptions from the signature to the parcel at the door.")
+    _for_everybody(routes, counter)
+    _for_doctors(routes, counter)
+    _for_pharmacists(routes, counter)
+    _for_patients(routes, counter)
+    _for_partners(routes, counter)
+    return routes
+
+
+def _for_everybody(routes: Routes, counter: Counter) -> None:
+    @routes.route("/drugs")
+    class Drugs(MethodView):
+        @routes.arguments(schemas.DrugQuery, location="query")
+        @routes.response(200, schemas.DrugsSchema)
+        @routes.access("doctor", "pharmacist", "patient")
+        def get(self, query: Body) -> Body:
+            """What may be prescribed online; special drugs are left out (§25)."""
+            kind = query.get("kind")
+            drugs = [d for d in catalogue.drugs().values() if d.special is None and kind in (None, d.kind)]
+            return {"sample": True, "drugs": drugs}
+
+    @routes.route("/visits/<visit_id>/prescriptions")
+    class OfVisit(MethodView):
+        @routes.response(200, schemas.SummariesSchema, example={"prescriptions": [schemas.SUMMARY]})
+        @routes.access("patient", "doctor", "pharmacist")
+        @routes.refuses("not_found")
+        def get(self, visit_id: str) -> Body:
+            """The prescriptions of a visit, the oldest first."""
+            care = counter.handlers.care(visit_id)
+            if care.booked is None or not (
+                (caller().has("patient") and caller().subject == care.booked.account_id)
+                or (caller().has("doctor") and caller().subject == care.booked.doctor_id)
+                or caller().has("pharmacist")
+            ):
+                raise Refusal("not_found")
+            found = counter.handlers.prescriptions(care.prescriptions)
+            return {"prescriptions": [sheets.summary(each, staff=_is_staff()) for each in found]}
+
+        @routes.arguments(schemas.SignSchema, example={"kind": "western", **schemas.WANTED})
+        @routes.response(201, schemas.SignedSchema, example=schemas.SIGNED)
+        @routes.access("doctor")
+        @routes.command
+        @routes.refuses("not_found", "consult_not_accepted", "consult_over", *SHEET_RULES)
+        def post(self, body: Body, visit_id: str) -> tuple[Body, int]:
+            """Sign a prescription (§20, §24, §25). Prices are the catalogue's. It takes effect after the review."""
+            command = _signing(new_id(), visit_id, body["kind"], body)
+            answer = counter.handlers.sign(command_request(body), command)
+            return answer.body, answer.status
+
+    @routes.route("/prescriptions/<prescription_id>")
+    class One(MethodView):
+        @routes.response(200, schemas.SheetSchema, example=schemas.SHEET)
+        @routes.access("patient", "doctor", "pharmacist")
+        @routes.refuses("not_found")
+        def get(self, prescription_id: str) -> Body:
+            """The prescription sheet."""
+            return sheets.sheet(counter.shown_to(caller(), prescription_id), staff=_is_staff())
+
+
+def _for_doctors(routes: Routes, counter: Counter) -> None:
+    @routes.route("/prescriptions/<prescription_id>/signature")
+    class Signature(MethodView):
+        @routes.arguments(schemas.ResignSchema, example=schemas.WANTED)
+        @routes.response(201, schemas.SignedSchema, example=schemas.SIGNED)
+        @routes.access("doctor")
+        @routes.command
+        @routes.refuses("not_found", "not_returned", "consult_over", *ENDS, *SHEET_RULES)
+        def post(self, body: Body, prescription_id: str) -> tuple[Body, int]:
+            """Sign a returned prescription again (§24): a new review, and three days from now."""
+            answer = counter.handlers.sign_again(
+                command_request(body), caller().subject, prescription_id,
+                lambda visit_id, kind: _signing(prescription_id, visit_id, kind, body),
+            )  # fmt: skip
+            return answer.body, answer.status
+
+
+def _for_pharmacists(routes: Routes, counter: Counter) -> None:
+    @routes.route("/review-queue")
+    class ReviewQueue(MethodView):
+        @routes.response(200, schemas.QueueSchema)
+        @routes.access("pharmacist")
+        def get(self) -> Body:
+            """What waits for a review, the oldest first."""
+            return {"prescriptions": counter.queue.waiting(counter.clock.now())}
+
+    @routes.route("/prescriptions/<prescription_id>/review")
+    class Reviews(MethodView):
+        @routes.arguments(schemas.ReviewSchema, example={"outcome": "return", "reason": "剂量与年龄不符,请核对"})
+        @routes.response(
+            200, schemas.StateSchema, example={"prescription_id": schemas.SIGNED["prescription_id"], "state": "issued"}
+        )
+        @routes.access("pharmacist")
+        @routes.command
+        @routes.refuses("not_found", "not_in_review", "reason_missing", "signature_broken", *ENDS)
+        def post(self, body: Body, prescription_id: str) -> tuple[Body, int]:
+            """Pass, refuse with a reason, or return to the doctor with a reason (§24)."""
+            by = Review(caller().subject, body["outcome"], body["reason"])
+            answer = counter.handlers.review(command_request(body), prescription_id, by)
+            return answer.body, answer.status
+
+
+def _for_patients(routes: Routes, counter: Counter) -> None:
+    @routes.route("/couriers")
+    class Couriers(MethodView):
+        @routes.arguments(schemas.CourierQuery, location="query")
+        @routes.response(200, schemas.CouriersSchema)
+        @routes.access("patient", "pharmacist")
+        def get(self, query: Body) -> Body:
+            """Who may bring the parcel, and what they would ask at the door (§21)."""
+            fee = counter.courier.price_fen(query["to"], query["weight_g"])
+            return {
+                "couriers": [
+                    {"courier": each.courier, "name": each.name, "estimated_fee_fen": fee}
+                    for each in catalogue.couriers().values()
+                ]
+            }
+
+    @routes.route("/prescriptions/<prescription_id>/delivery")
+    class Delivery(MethodView):
+        @routes.arguments(
+            schemas.DeliverySchema,
+            example={
+                "courier": "anda", "recipient": "林复安", "phone": "19900000001", "address": "北京市海淀区某路1号",
+            },
+        )  # fmt: skip
+        @routes.response(200, schemas.DeliveryAnswerSchema)
+        @routes.access("patient")
+        @routes.command
+        @routes.refuses("not_found", "not_issued", "already_dispatched", "unknown_courier", *ENDS)
+        def post(self, body: Body, prescription_id: str) -> tuple[Body, int]:
+            """Choose the courier and give the address (§21); again until the parcel is on its way."""
+            command = ChooseDelivery(caller().subject, new_id(), **body)
+            answer = counter.handlers.choose_delivery(command_request(body), prescription_id, command)
+            return answer.body, answer.status
+
+    @routes.route("/prescriptions/<prescription_id>/parcel")
+    class Parcel(MethodView):
+        @routes.response(200, schemas.ParcelSchema)
+        @routes.access("patient", "doctor", "pharmacist")
+        @routes.refuses("not_found")
+        def get(self, prescription_id: str) -> Body:
+            """Where the parcel is."""
+            counter.shown_to(caller(), prescription_id)
+            found = sheets.tracking(counter.handlers.parcel(prescription_id))
+            if found is None:
+                raise Refusal("not_found")
+            return found
+
+
+def _for_partners(routes: Routes, counter: Counter) -> None:
+    def signed(function: F) -> F:
+        """The courier's signature, checked before anything in the body is believed."""
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            if not counter.courier.signed_by_courier(
+                request.method,
+                request.environ.get("RAW_URI", request.path),
+                request.get_data(),
+                request.headers.get("X-Signature-Timestamp", ""),
+                request.headers.get("X-Signature", ""),
+            ):
+                raise Refusal("bad_signature")
+            return function(*args, **kwargs)
+
+        return checked  # type: ignore[return-value]
+
+    @routes.route("/notices/courier")
+    class CourierNotices(MethodView):
+        @signed
+        @routes.arguments(
+            schemas.NoticeSchema,
+            example={
+                "notice_id": "FZ000261593102551/4", "number": 4, "tracking_no": "FZ000261593102551",
+                "client_order_no": "3f1c9a52d77f4a0b9e6b1c2d3e4f5a6b", "status": "delivered",
+                "occurred_at": "2026-11-23T09:30:00.000Z", "courier_fee_fen": 1200,
+            },
+        )  # fmt: skip
+        @routes.response(204)
+        @routes.refuses("bad_signature", "not_found", "not_handed_over", "unavailable")
+        def post(self, body: Body) -> None:
+            """What the courier tells of a parcel: signed with the shared secret, in any order, as often as it likes."""
+            counter.handlers.note_report(
+                Request(
+                    caller="courier",
+                    route="notice",
+                    key=body["notice_id"],
+                    fingerprint=hashlib.sha256(request.get_data()).hexdigest(),
+                    correlation_id=correlation_id(),
+                ),
+                body["client_order_no"],
+                Report(body["tracking_no"], body["status"], body["occurred_at"], body["courier_fee_fen"]),
+            )
+
+    @routes.route("/internal/prescriptions/<prescription_id>")
+    class ForTheDesk(MethodView):
+        @routes.response(200, schemas.DeskSheetSchema, example={**schemas.SHEET, "may_settle": True})
+        @routes.access("his", "service")
+        @routes.refuses("not_found")
+        def get(self, prescription_id: str) -> Body:
+            """The sheet for the hospital's desk (§22). What never took effect does not exist there (§24)."""
+            found = counter.handlers.prescription(prescription_id)
+            if found.issued is None:
+                raise Refusal("not_found")
+            shown = sheets.sheet(found, staff=True)
+            shown.pop("delivery", None)
+            return {**shown, "may_settle": found.may_settle_at_desk(counter.clock.now())}
+
+
+def _signing(prescription_id: str, visit_id: str, kind: str, body: Body) -> SignPrescription:
+    lines = [WantedLine(**line) for line in body["lines"]]
+    return SignPrescription(prescription_id, visit_id, caller().subject, kind, body["diagnosis"], lines)
+
+
+def _is_staff() -> bool:
+    return caller().has("doctor", "pharmacist")

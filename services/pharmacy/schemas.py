@@ -1,0 +1,238 @@
+"""The shapes of the pharmacy's HTTP interface. Money is `…_fen`, instants are RFC 3339 UTC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, fields, validate
+
+from services.pharmacy.domain.parcel import MOVES
+
+KINDS = ("western", "herbal")
+SIGNED = {
+    "prescription_id": "3f1c9a52d77f4a0b9e6b1c2d3e4f5a6b",
+    "state": "in_review",
+    "amount_fen": 8960,
+    "signed_at": "2026-11-24T01:50:00.000Z",
+    "valid_until": "2026-11-27T01:50:00.000Z",
+    "content_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
+WANTED: dict[str, Any] = {
+    "diagnosis": "咳嗽变异性哮喘，痰湿证",
+    "lines": [{"drug_code": "W007", "quantity": 2, "dose": "3粒", "usage": "口服，一日3次"}],
+}
+SUMMARY = {
+    "prescription_id": SIGNED["prescription_id"],
+    "visit_id": "v7c1d2e3f4a5",
+    "doctor_id": "d-lin",
+    "kind": "western",
+    "state": "issued",
+    "paid": False,
+    "amount_fen": 10520,
+    "signed_at": SIGNED["signed_at"],
+    "valid_until": SIGNED["valid_until"],
+}
+SHEET = {
+    **SUMMARY,
+    "patient_id": "p1a2b3c4d5",
+    "content_sha256": SIGNED["content_sha256"],
+    "diagnosis": WANTED["diagnosis"],
+    "lines": [{
+        **WANTED["lines"][0], "name": "苏黄止咳胶囊 0.45g×24粒", "form": "胶囊", "unit": "盒", "price_fen": 5260,
+        "amount_fen": 10520,
+    }],
+    "signature": {"algorithm": "ES256, DER", "key_id": "0c5f…", "value": "MEUCIQ…"},
+}  # fmt: skip
+
+
+class DrugSchema(Schema):
+    code = fields.String(required=True)
+    name = fields.String(required=True)
+    kind = fields.String(required=True, validate=validate.OneOf(KINDS))
+    form = fields.String(required=True)
+    unit = fields.String(required=True)
+    price_fen = fields.Integer(required=True)
+
+
+class DrugsSchema(Schema):
+    sample = fields.Boolean(required=True, metadata={"description": "made-up codes and prices"})
+    drugs = fields.List(fields.Nested(DrugSchema), required=True)
+
+
+class DrugQuery(Schema):
+    kind = fields.String(validate=validate.OneOf(KINDS))
+
+
+class WantedLineSchema(Schema):
+    drug_code = fields.String(required=True, validate=validate.Length(1, 40))
+    quantity = fields.Integer(required=True, strict=True, validate=validate.Range(1, 1000))
+    dose = fields.String(required=True, validate=validate.Length(1, 100))
+    usage = fields.String(required=True, validate=validate.Length(1, 200))
+
+
+class ResignSchema(Schema):
+    diagnosis = fields.String(required=True, validate=validate.Length(1, 500))
+    lines = fields.List(fields.Nested(WantedLineSchema), required=True, validate=validate.Length(1, 50))
+
+
+class SignSchema(ResignSchema):
+    kind = fields.String(required=True, validate=validate.OneOf(KINDS))
+
+
+class SignedSchema(Schema):
+    prescription_id = fields.String(required=True)
+    state = fields.String(required=True)
+    amount_fen = fields.Integer(required=True)
+    signed_at = fields.String(required=True)
+    valid_until = fields.String(required=True)
+    content_sha256 = fields.String(required=True)
+
+
+class LineSchema(WantedLineSchema):
+    name = fields.String(required=True)
+    form = fields.String(required=True)
+    unit = fields.String(required=True)
+    price_fen = fields.Integer(required=True)
+    amount_fen = fields.Integer(required=True)
+
+
+class SignatureSchema(Schema):
+    algorithm = fields.String(required=True)
+    key_id = fields.String(required=True)
+    value = fields.String(required=True)
+
+
+class ChosenSchema(Schema):
+    courier = fields.String(required=True)
+    recipient = fields.String()
+    phone = fields.String()
+    address = fields.String()
+
+
+class SummarySchema(Schema):
+    prescription_id = fields.String(required=True)
+    visit_id = fields.String(required=True)
+    doctor_id = fields.String(required=True)
+    kind = fields.String(required=True)
+    state = fields.String(
+        required=True,
+        metadata={"enum": ["in_review", "returned", "issued", "voided", "expired", "dispensed"]},
+    )
+    paid = fields.Boolean(required=True, metadata={"description": "paid online in time"})
+    amount_fen = fields.Integer(required=True)
+    signed_at = fields.String(required=True)
+    valid_until = fields.String(required=True)
+    way = fields.String(metadata={"description": "courier or desk, once dispensed"})
+    void_reason = fields.String(metadata={"description": "refused or withdrawn"})
+    review_reason = fields.String(metadata={"description": "why it was refused or returned; for doctor and pharmacist"})
+
+
+class SummariesSchema(Schema):
+    prescriptions = fields.List(fields.Nested(SummarySchema), required=True)
+
+
+class SheetSchema(SummarySchema):
+    """`diagnosis`, `lines` and `signature` are shown to the patient once the prescription is in effect (§24)."""
+
+    patient_id = fields.String(required=True)
+    pharmacist_id = fields.String()
+    content_sha256 = fields.String(required=True)
+    diagnosis = fields.String()
+    lines = fields.List(fields.Nested(LineSchema))
+    signature = fields.Nested(SignatureSchema)
+    delivery = fields.Nested(ChosenSchema)
+
+
+class DeskSheetSchema(SheetSchema):
+    may_settle = fields.Boolean(required=True, metadata={"description": "whether the desk may take money for it now"})
+
+
+class WaitingSchema(Schema):
+    prescription_id = fields.String(required=True)
+    visit_id = fields.String(required=True)
+    doctor_id = fields.String(required=True)
+    kind = fields.String(required=True)
+    amount_fen = fields.Integer(required=True)
+    signed_at = fields.String(required=True)
+    valid_until = fields.String(required=True)
+
+
+class QueueSchema(Schema):
+    prescriptions = fields.List(fields.Nested(WaitingSchema), required=True)
+
+
+class ReviewSchema(Schema):
+    outcome = fields.String(required=True, validate=validate.OneOf(("pass", "refuse", "return")))
+    reason = fields.String(load_default="", validate=validate.Length(max=500))
+
+
+class StateSchema(Schema):
+    prescription_id = fields.String(required=True)
+    state = fields.String(required=True)
+
+
+class CourierQuery(Schema):
+    to = fields.String(
+        load_default="北京市",
+        validate=validate.Length(1, 20),
+        metadata={"description": "province and city only: queries end up in access logs (§31)"},
+    )
+    weight_g = fields.Integer(load_default=1000, validate=validate.Range(1, 30_000))
+
+
+class CourierSchema(Schema):
+    courier = fields.String(required=True)
+    name = fields.String(required=True)
+    estimated_fee_fen = fields.Integer(
+        required=True, allow_none=True,
+        metadata={"description": "paid to the courier on receipt, not to us; null when it does not answer"},
+    )  # fmt: skip
+
+
+class CouriersSchema(Schema):
+    couriers = fields.List(fields.Nested(CourierSchema), required=True)
+
+
+class DeliverySchema(Schema):
+    courier = fields.String(required=True, validate=validate.Length(1, 40))
+    recipient = fields.String(required=True, validate=validate.Length(1, 50))
+    phone = fields.String(required=True, validate=validate.Regexp(r"^\+?[0-9][0-9-]{5,19}\Z"))
+    address = fields.String(required=True, validate=validate.Length(5, 200))
+
+
+class DeliveryAnswerSchema(Schema):
+    prescription_id = fields.String(required=True)
+    courier = fields.String(required=True)
+    address_id = fields.String(required=True)
+
+
+class StepSchema(Schema):
+    status = fields.String(required=True)
+    at = fields.String(required=True)
+
+
+class ParcelSchema(Schema):
+    parcel_id = fields.String(required=True)
+    courier = fields.String(required=True)
+    status = fields.String(
+        required=True,
+        metadata={"enum": ["preparing", "handed_over", *MOVES, "delivered", "returned"]},
+    )
+    tracking_no = fields.String()
+    history = fields.List(fields.Nested(StepSchema), required=True)
+    courier_fee_fen = fields.Integer(metadata={"description": "what the courier collected at the door; not our order"})
+    return_reason = fields.String()
+
+
+class NoticeSchema(Schema):
+    """What the courier tells of one step; members it may add later are passed over."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    notice_id = fields.String(required=True, validate=validate.Length(1, 100))
+    tracking_no = fields.String(required=True, validate=validate.Length(1, 64))
+    client_order_no = fields.String(required=True, validate=validate.Length(1, 100))
+    status = fields.String(required=True, validate=validate.Length(1, 40))
+    occurred_at = fields.AwareDateTime(required=True)
+    courier_fee_fen = fields.Integer(load_default=0, strict=True, validate=validate.Range(0))

@@ -1,0 +1,88 @@
+"""How prescriptions and parcels are shown, and to whom (§31)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from eventkit.auth import Caller
+from eventkit.clock import rfc3339
+from services.pharmacy.domain.parcel import Parcel
+from services.pharmacy.domain.prescription import Prescription
+
+
+def may_see(caller: Caller, prescription: Prescription) -> bool:
+    """The patient's own account, the doctor who signed, any pharmacist. To everybody else it does not exist."""
+    signed = prescription.signed
+    if signed is None:
+        return False
+    return (
+        (caller.has("patient") and caller.subject == signed.account_id)
+        or (caller.has("doctor") and caller.subject == signed.doctor_id)
+        or caller.has("pharmacist")
+    )
+
+
+def summary(prescription: Prescription, *, staff: bool) -> dict[str, Any]:
+    signed = prescription.facts
+    shown: dict[str, Any] = {
+        "prescription_id": signed.prescription_id,
+        "visit_id": signed.visit_id,
+        "doctor_id": signed.doctor_id,
+        "kind": signed.kind,
+        "state": prescription.state,
+        "paid": prescription.paid,
+        "amount_fen": signed.amount_fen,
+        "signed_at": rfc3339(signed.signed_at),
+        "valid_until": rfc3339(signed.valid_until),
+    }
+    if prescription.way:
+        shown["way"] = prescription.way
+    if prescription.void_reason:
+        shown["void_reason"] = prescription.void_reason
+    if staff and prescription.reviewed and prescription.reviewed.reason:
+        shown["review_reason"] = prescription.reviewed.reason
+    return shown
+
+
+def sheet(prescription: Prescription, *, staff: bool) -> dict[str, Any]:
+    """The whole prescription. A patient reads the medical part only of what once took effect (§24)."""
+    signed = prescription.facts
+    shown = summary(prescription, staff=staff)
+    shown |= {"patient_id": signed.patient_id, "content_sha256": signed.content_sha256}
+    if prescription.issued:
+        shown["pharmacist_id"] = prescription.issued.pharmacist_id
+    if (staff or prescription.issued) and signed.sheet and signed.signature:
+        shown |= {
+            "diagnosis": signed.sheet.diagnosis,
+            "lines": [asdict(line) for line in signed.sheet.lines],
+            "signature": {"algorithm": "ECDSA P-256, SHA-256, DER in base64", **asdict(signed.signature)},
+        }
+    if prescription.delivery:
+        shown["delivery"] = {"courier": prescription.delivery.courier}
+        if address := prescription.address:
+            given = {"recipient": address.recipient, "phone": address.phone, "address": address.address}
+            shown["delivery"] |= {name: value for name, value in given.items() if value is not None}
+    return shown
+
+
+def tracking(parcel: Parcel) -> dict[str, Any] | None:
+    """None while no parcel has been opened."""
+    if parcel.opened is None:
+        return None
+    moves = sorted(parcel.moves, key=lambda move: move.moved_at)
+    history = [{"status": move.status, "at": rfc3339(move.moved_at)} for move in moves]
+    shown: dict[str, Any] = {
+        "parcel_id": parcel.opened.parcel_id,
+        "courier": parcel.opened.courier,
+        "status": parcel.status,
+        "history": history,
+    }
+    if parcel.handed_over:
+        shown["tracking_no"] = parcel.handed_over.tracking_no
+    if parcel.delivered:
+        history.append({"status": "delivered", "at": rfc3339(parcel.delivered.delivered_at)})
+        shown["courier_fee_fen"] = parcel.delivered.courier_fee_fen
+    if parcel.returned:
+        shown["return_reason"] = parcel.returned.reason
+    return shown

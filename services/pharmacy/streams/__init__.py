@@ -1,0 +1,1 @@
+"""Faust processors that the pharmacy owns."""
