@@ -11,7 +11,12 @@ from devstack.story.stage import Stage, StoryFailed
 from devstack.story.stories import STORIES
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    """`--svg FILE` keeps what was printed as a picture, for the README."""
+    names = list(arguments)
+    picture = None
+    if names[:1] == ["--svg"]:
+        _, picture, *names = names
     unknown = [name for name in names if name not in STORIES]
     if unknown:
         print(f"no story {', '.join(unknown)}; there are: {', '.join(STORIES)}", file=sys.stderr)
@@ -38,6 +43,8 @@ def main(names: list[str]) -> int:
         f"{time.monotonic() - began:.0f} s",
         style="bold green",
     )
+    if picture:
+        stage.console.save_svg(picture, title="make demo")
     return 0
 
 

@@ -151,7 +151,7 @@ class Stage:
         listener = Listener(f"{ports.HOST}:{ports.port('kafka')}", clock)
         listener.start()
         width = None if sys.stdout.isatty() else 160
-        return cls(clock, listener, Console(highlight=False, soft_wrap=True, width=width))
+        return cls(clock, listener, Console(highlight=False, soft_wrap=True, width=width, record=True))
 
     def api(self, token: str = "") -> Api:
         return Api(ports.url("gateway"), token)
