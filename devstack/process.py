@@ -24,7 +24,7 @@ class Process:
     env: dict[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
-    prepare: Callable[[], None] | None = None
+    prepare: Callable[[], object] | None = None
     url: str = ""
     patience: float = 60.0
 

@@ -10,9 +10,10 @@ import aiokafka.client
 import pymongo.errors
 from pymongo import AsyncMongoClient
 
-from devstack.places import KAFKA_CLASSES, KAFKA_LIBS, MONGOD, REPO
+from devstack.places import ENVOY, KAFKA_CLASSES, KAFKA_LIBS, MONGOD, REPO
 from devstack.ports import HOST, PARTNERS, SERVICES, STREAMS, port, url
 from devstack.process import Probe, Process, http_ready, tcp_ready
+from gateway.render import Limits, Place, render
 
 KAFKA_HEAP = "512m"
 JWT_ISSUER = "https://fuzhen.example"
@@ -44,6 +45,7 @@ def processes(home: Path, base: int, mongo_members: int = 1) -> list[Process]:
     rows = [kafka(home, base), *mongo(home, base, mongo_members)]
     topics = [sys.executable, "-m", "eventkit.topics", "apply"]
     rows.append(Process("topics", topics, ready=None, env=common, needs=("kafka",)))
+    rows.append(envoy(home, base))
     for partner in PARTNERS:
         needs = ("topics",) if partner == "his" else ()
         rows.append(python(partner, f"partners.{partner}", needs=needs, **of(partner)))
@@ -91,6 +93,32 @@ def mongo_url(base: int, members: int = 1) -> str:
 
 def kafka_address(base: int) -> str:
     return f"{HOST}:{port('kafka', base)}"
+
+
+def gateway_place(base: int) -> Place:
+    """The gateway before the services of one machine. The story's patients all log in from one address."""
+    services = {service: (HOST, port(service, base)) for service in SERVICES}
+    return Place(
+        services,
+        listen_port=port("gateway", base),
+        admin_port=port("envoy-admin", base),
+        jwt_issuer=JWT_ISSUER,
+        limits=Limits(login_per_minute=3000),
+    )
+
+
+def envoy(home: Path, base: int) -> Process:
+    config = home / "run" / "envoy.yaml"
+    place = gateway_place(base)
+    argv = [str(ENVOY), "-c", str(config), "--disable-hot-restart", "--concurrency", "2", "--log-level", "warn"]
+    return Process(
+        "envoy",
+        [*argv, "--file-flush-interval-msec", "500", "--drain-time-s", "1"],
+        http_ready(place.admin_port, "/ready"),
+        ports=(place.listen_port, place.admin_port),
+        prepare=lambda: config.write_text(render(place)),
+        url=url("gateway", base),
+    )
 
 
 def kafka(home: Path, base: int) -> Process:
