@@ -1,0 +1,67 @@
+"""The insurer over its signed REST (`partners/insurer/README.md`): split a fee, settle it, reverse it, each done
+once."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from typing import Any
+
+from eventkit.calls import Peer, PeerRefused, Unanswered
+from services.payment.ports import ProviderRefused, Settlement, Split
+
+ITEM = "medical_service_fee"  # all that is decomposed online (§13)
+
+
+def signature(key: bytes) -> Callable[[str, str, bytes], dict[str, str]]:
+    """Headers over method, path with query, wall time and body, as the insurer checks them."""
+
+    def sign(method: str, path: str, body: bytes) -> dict[str, str]:
+        stamp = str(int(time.time()))
+        text = "\n".join((method, path, stamp, hashlib.sha256(body).hexdigest()))
+        return {
+            "X-Signature-Timestamp": stamp,
+            "X-Signature": hmac.new(key, text.encode(), hashlib.sha256).hexdigest(),
+        }
+
+    return sign
+
+
+class InsurerAdapter:
+    """Thread-safe. Every call may be repeated: the insurer does each number once."""
+
+    def __init__(self, url: str, key: bytes, hospital_code: str) -> None:
+        self._peer = Peer("insurer", url, headers=signature(key))
+        self._hospital_code = hospital_code
+
+    def decompose(self, order_id: str, card_id: str, card_kind: str, title: str, amount_fen: int) -> Split:
+        found = self._post("/decompositions", {
+            "trade_no": order_id,
+            "card_id": card_id,
+            "card_kind": card_kind,
+            "item": ITEM,
+            "title": title,
+            "amount_fen": amount_fen,
+            "hospital_code": self._hospital_code,
+        })
+        return Split(found["decomposition_id"], found["fund_fen"], found["account_fen"], found["self_fen"])
+
+    def settle(self, decomposition_id: str) -> Settlement:
+        return _settlement(self._post("/settlements", {"decomposition_id": decomposition_id}))
+
+    def reverse(self, refund_id: str, settlement_id: str) -> Settlement:
+        return _settlement(self._post("/reversals", {"reversal_no": refund_id, "settlement_id": settlement_id}))
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        try:
+            return self._peer.post(path, body, repeatable=True)
+        except PeerRefused as refused:
+            if refused.status in (400, 401, 403):  # our key or clock is wrong: the insurer has judged nothing
+                raise Unanswered(f"insurer: {refused}") from refused
+            raise ProviderRefused(refused.code or str(refused.status)) from refused
+
+
+def _settlement(found: dict[str, Any]) -> Settlement:
+    return Settlement(found["settlement_id"], found["fund_fen"], found["account_fen"])
