@@ -2,7 +2,7 @@
 
     jwt_key.pem           ES256 key with which registration signs tokens
     master_key            32 random bytes in base64: wraps the keys of patients
-    clients/<name>        the shared secret of a service or partner
+    clients/<name>        the shared secret of a token client, or of signed calls to or from a partner
     clients.json          what registration knows of them: {name: {"sha256": hex of the secret, "roles": [...]}}
     wechatpay/            merchant and platform keys, made by `python -m partners.wechatpay keys`
 
@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from devstack.places import REPO
-from devstack.ports import PARTNERS, SERVICES
+from devstack.ports import SERVICES
 
 TOKEN_CLIENTS = {**{service: ["service"] for service in SERVICES}, "his": ["his"]}
+PARTNER_SECRETS = ("his-api", "insurer", "courier-api", "courier-webhook", "sms-api")  # each end of a signed call has it
 
 
 def make(folder: Path) -> None:
@@ -36,7 +37,7 @@ def make(folder: Path) -> None:
     clients.chmod(0o700)
     _once(folder / "jwt_key.pem", _signing_key)
     _once(folder / "master_key", lambda: base64.b64encode(secrets.token_bytes(32)).decode())
-    for name in {*TOKEN_CLIENTS, *PARTNERS}:
+    for name in (*TOKEN_CLIENTS, *PARTNER_SECRETS):
         _once(clients / name, lambda: secrets.token_hex(32))
     known = {
         name: {"sha256": hashlib.sha256((clients / name).read_bytes()).hexdigest(), "roles": roles}
