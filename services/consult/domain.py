@@ -1,0 +1,397 @@
+"""The doctor's side of a visit: waiting, accepted, then finished, declined, missed, abandoned or cancelled.
+
+Every command that changes the consult also posts a system message, so that both streams of a visit move together: a
+message can never slip in behind the end of the visit, because the end has taken its place in the conversation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from services.consult.events import (
+    CancelReason,
+    ConsultAbandoned,
+    ConsultAccepted,
+    ConsultCancelled,
+    ConsultDeclined,
+    ConsultFinished,
+    ConsultMissed,
+    ConsultScheduled,
+    DeclineReason,
+    Event,
+    MessagePosted,
+    Notice,
+    Refusal,
+)
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+Status = Literal["absent", "waiting", "accepted", "declined", "missed", "abandoned", "finished", "cancelled"]
+OPEN: tuple[Status, ...] = ("waiting", "accepted")
+
+
+# --- policy
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The numbers that a hospital sets, for visits from day `valid_from` on. `longest_text` counts characters."""
+
+    valid_from: date
+    warn_after: timedelta
+    abandon_after: timedelta
+    longest_text: int
+    most_messages: int
+
+
+POLICIES = (
+    Policy(
+        date(2026, 1, 1),
+        warn_after=timedelta(minutes=30),
+        abandon_after=timedelta(hours=2),
+        longest_text=2000,
+        most_messages=500,
+    ),
+)
+
+
+def policy_on(day: date) -> Policy:
+    """The policy for visits of `day`; days before the first policy follow the first."""
+    return next((policy for policy in reversed(POLICIES) if policy.valid_from <= day), POLICIES[0])
+
+
+# --- commands
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConsult:
+    visit_id: str
+    patient_id: str
+    account_id: str
+    doctor_id: str
+    day: date
+    starts_at: datetime
+    day_ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptConsult:
+    doctor_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeclineConsult:
+    doctor_id: str
+    reason: DeclineReason
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishConsult:
+    doctor_id: str
+    complaint: str
+    present_illness: str
+    diagnosis: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class MissConsult:
+    """The visit's day is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarnOfSilence:
+    """The doctor may have accepted and forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonConsult:
+    """The doctor was warned and may still be silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelConsult:
+    reason: CancelReason
+
+
+@dataclass(frozen=True, slots=True)
+class PostMessage:
+    """`author_id` is an account for the patient's side, a doctor for the other."""
+
+    sender: Literal["patient", "doctor"]
+    author_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPrescription:
+    prescription_id: str
+
+
+# --- state
+
+
+@dataclass(frozen=True, slots=True)
+class Consult:
+    """`messages` is the number of the last one. `answered`: the doctor has written or prescribed (§27)."""
+
+    status: Status = "absent"
+    visit: ConsultScheduled | None = None
+    accepted_at: datetime | None = None
+    declined: ConsultDeclined | None = None
+    finished: ConsultFinished | None = None
+    cancelled_for: CancelReason | None = None
+    messages: int = 0
+    answered: bool = False
+    warned: bool = False
+
+
+def evolve(consult: Consult, event: Event) -> Consult:
+    """Events of one stream in order; the two streams of a visit may come one after the other."""
+    match event:
+        case ConsultScheduled():
+            return replace(consult, status="waiting", visit=event)
+        case ConsultAccepted():
+            return replace(consult, status="accepted", accepted_at=event.accepted_at)
+        case ConsultDeclined():
+            return replace(consult, status="declined", declined=event)
+        case ConsultMissed():
+            return replace(consult, status="missed")
+        case ConsultAbandoned():
+            return replace(consult, status="abandoned")
+        case ConsultFinished():
+            return replace(consult, status="finished", finished=event)
+        case ConsultCancelled():
+            return replace(consult, status="cancelled", cancelled_for=event.reason)
+        case MessagePosted():
+            return replace(
+                consult,
+                messages=event.number,
+                answered=consult.answered or event.sender == "doctor" or event.kind == "prescription",
+                warned=consult.warned or event.notice == "silence_warned",
+            )
+
+
+# --- decisions
+
+
+def schedule(command: ScheduleConsult, consult: Consult) -> list[Event]:
+    """The booking is complete (§11): the visit waits for its doctor. Nothing when it does already."""
+    if consult.visit is not None:
+        return []
+    return [
+        ConsultScheduled(
+            visit_id=command.visit_id,
+            patient_id=command.patient_id,
+            account_id=command.account_id,
+            doctor_id=command.doctor_id,
+            day=command.day,
+            starts_at=command.starts_at,
+            day_ends_at=command.day_ends_at,
+        )
+    ]
+
+
+def accept(command: AcceptConsult, consult: Consult, now: datetime) -> list[Event]:
+    """§18: its doctor, on its day. Refuses: not_found, consult_over, already_accepted, not_its_day."""
+    visit = _of_doctor(consult, command.doctor_id)
+    _still_open(consult, visit, now)
+    if consult.status == "accepted":
+        raise Refusal("already_accepted")
+    if now.astimezone(SHANGHAI).date() != visit.day:
+        raise Refusal("not_its_day", day=visit.day.isoformat())
+    return [
+        ConsultAccepted(visit_id=visit.visit_id, doctor_id=visit.doctor_id, accepted_at=now),
+        _notice(visit, consult, "accepted", now),
+    ]
+
+
+def decline(command: DeclineConsult, consult: Consult, now: datetime) -> list[Event]:
+    """§19: before or after accepting, also ahead of the day. Refuses: not_found, consult_over."""
+    visit = _of_doctor(consult, command.doctor_id)
+    _still_open(consult, visit, now)
+    return [
+        ConsultDeclined(
+            visit_id=visit.visit_id,
+            patient_id=visit.patient_id,
+            doctor_id=visit.doctor_id,
+            reason=command.reason,
+            note=command.note,
+        ),
+        _notice(visit, consult, "declined", now),
+    ]
+
+
+def finish(command: FinishConsult, consult: Consult, now: datetime) -> list[Event]:
+    """§28: with a record, every part of it. Refuses: not_found, consult_over, not_accepted, record_incomplete."""
+    visit = _of_doctor(consult, command.doctor_id)
+    _still_open(consult, visit, now)
+    if consult.status != "accepted":
+        raise Refusal("not_accepted")
+    record = (command.complaint, command.present_illness, command.diagnosis, command.advice)
+    if not all(part.strip() for part in record):
+        raise Refusal("record_incomplete")
+    return [
+        ConsultFinished(
+            visit_id=visit.visit_id,
+            patient_id=visit.patient_id,
+            doctor_id=visit.doctor_id,
+            finished_at=now,
+            complaint=command.complaint,
+            present_illness=command.present_illness,
+            diagnosis=command.diagnosis,
+            advice=command.advice,
+        ),
+        _notice(visit, consult, "finished", now),
+    ]
+
+
+def miss(command: MissConsult, consult: Consult, now: datetime) -> list[Event]:
+    """§18: the day ended without acceptance. Nothing when it was accepted or ended otherwise. Refuses: too_early."""
+    visit = consult.visit
+    if visit is None or consult.status != "waiting":
+        return []
+    if now < visit.day_ends_at:
+        raise Refusal("too_early")
+    return [
+        ConsultMissed(visit_id=visit.visit_id, doctor_id=visit.doctor_id, day=visit.day),
+        _notice(visit, consult, "missed", now),
+    ]
+
+
+def warn_of_silence(command: WarnOfSilence, consult: Consult, now: datetime) -> list[Event]:
+    """§27, the first step. Nothing when the doctor has answered or was warned. Refuses: too_early."""
+    visit = _silent(consult)
+    if visit is None or consult.warned:
+        return []
+    _not_before(consult, policy_on(visit.day).warn_after, now)
+    return [_notice(visit, consult, "silence_warned", now)]
+
+
+def abandon(command: AbandonConsult, consult: Consult, now: datetime) -> list[Event]:
+    """§27, the last step: the visit is given back. Nothing when the doctor has answered. Refuses: too_early."""
+    visit = _silent(consult)
+    if visit is None:
+        return []
+    _not_before(consult, policy_on(visit.day).abandon_after, now)
+    return [
+        ConsultAbandoned(visit_id=visit.visit_id, doctor_id=visit.doctor_id),
+        _notice(visit, consult, "abandoned", now),
+    ]
+
+
+def cancel(command: CancelConsult, consult: Consult, now: datetime) -> list[Event]:
+    """The visit was withdrawn at registration (§29). Nothing when the consult has ended, perhaps as the cause of it."""
+    visit = consult.visit
+    if visit is None or consult.status not in OPEN:
+        return []
+    return [
+        ConsultCancelled(visit_id=visit.visit_id, reason=command.reason),
+        _notice(visit, consult, "cancelled", now),
+    ]
+
+
+def post(command: PostMessage, consult: Consult, now: datetime) -> list[Event]:
+    """§17: the patient may write before the doctor comes, the doctor after accepting, neither after the end.
+
+    Refuses: not_found, consult_over, not_accepted, text_length, conversation_full.
+    """
+    if command.sender == "doctor":
+        visit = _of_doctor(consult, command.author_id)
+    else:
+        visit = _of_account(consult, command.author_id)
+    _still_open(consult, visit, now)
+    if command.sender == "doctor" and consult.status != "accepted":
+        raise Refusal("not_accepted")
+    policy = policy_on(visit.day)
+    if not command.text.strip() or len(command.text) > policy.longest_text:
+        raise Refusal("text_length", most=policy.longest_text)
+    if consult.messages >= policy.most_messages:
+        raise Refusal("conversation_full", most=policy.most_messages)
+    number = consult.messages + 1
+    return [
+        MessagePosted(
+            visit_id=visit.visit_id,
+            patient_id=visit.patient_id,
+            message_id=_message_id(visit, number),
+            number=number,
+            sender=command.sender,
+            kind="text",
+            posted_at=now,
+            text=command.text,
+        )
+    ]
+
+
+def show_prescription(command: ShowPrescription, consult: Consult, now: datetime) -> list[Event]:
+    """§20: the patient finds the sheet in the conversation, also when the pharmacist passed it after the doctor had
+    finished. Refuses: not_found."""
+    visit = consult.visit
+    if visit is None:
+        raise Refusal("not_found")
+    number = consult.messages + 1
+    return [
+        MessagePosted(
+            visit_id=visit.visit_id,
+            patient_id=visit.patient_id,
+            message_id=_message_id(visit, number),
+            number=number,
+            sender="system",
+            kind="prescription",
+            posted_at=now,
+            prescription_id=command.prescription_id,
+        )
+    ]
+
+
+def may_read(consult: Consult, role: Literal["patient", "doctor"], subject: str) -> ConsultScheduled:
+    """The visit, for its patient's account or its doctor, also after its end (§31). Refuses: not_found."""
+    return _of_doctor(consult, subject) if role == "doctor" else _of_account(consult, subject)
+
+
+def _of_doctor(consult: Consult, doctor_id: str) -> ConsultScheduled:
+    if consult.visit is None or consult.visit.doctor_id != doctor_id:
+        raise Refusal("not_found")
+    return consult.visit
+
+
+def _of_account(consult: Consult, account_id: str) -> ConsultScheduled:
+    if consult.visit is None or consult.visit.account_id != account_id:
+        raise Refusal("not_found")
+    return consult.visit
+
+
+def _still_open(consult: Consult, visit: ConsultScheduled, now: datetime) -> None:
+    """A visit that nobody accepted ends with its day, even before the deadline has been acted on."""
+    if consult.status not in OPEN or (consult.status == "waiting" and now >= visit.day_ends_at):
+        raise Refusal("consult_over")
+
+
+def _silent(consult: Consult) -> ConsultScheduled | None:
+    return consult.visit if consult.status == "accepted" and not consult.answered else None
+
+
+def _not_before(consult: Consult, wait: timedelta, now: datetime) -> None:
+    if consult.accepted_at is None or now < consult.accepted_at + wait:
+        raise Refusal("too_early")
+
+
+def _notice(visit: ConsultScheduled, consult: Consult, notice: Notice, now: datetime) -> MessagePosted:
+    number = consult.messages + 1
+    return MessagePosted(
+        visit_id=visit.visit_id,
+        patient_id=visit.patient_id,
+        message_id=_message_id(visit, number),
+        number=number,
+        sender="system",
+        kind="text",
+        posted_at=now,
+        notice=notice,
+    )
+
+
+def _message_id(visit: ConsultScheduled, number: int) -> str:
+    return f"{visit.visit_id}-{number}"

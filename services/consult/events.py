@@ -1,0 +1,129 @@
+"""What the consult service writes down: the doctor's side of a visit, and what was said on the message page.
+
+`consult-<visit_id>` holds the consult, `conversation-<visit_id>` its messages. Words that a person wrote are sealed for
+the patient and stay in this service's database (§31).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+
+from eventkit.events import Refusal, Registry, personal
+
+__all__ = ["Refusal"]
+
+registry = Registry("consult")
+TOPIC = "consult.consult.v1"
+
+DeclineReason = Literal["unsuitable"]
+CancelReason = Literal["missed", "declined", "silent", "patient", "session_cancelled", "ineligible"]
+Sender = Literal["patient", "doctor", "system"]
+Kind = Literal["text", "picture", "voice", "prescription"]
+Notice = Literal["accepted", "declined", "missed", "silence_warned", "abandoned", "finished", "cancelled"]
+
+
+@registry.event("ConsultScheduled", topic=TOPIC, key="visit_id")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsultScheduled:
+    """A paid visit waits for its doctor until `day_ends_at`, the first instant after `day` in Asia/Shanghai (§18)."""
+
+    visit_id: str
+    patient_id: str
+    account_id: str
+    doctor_id: str
+    day: date
+    starts_at: datetime
+    day_ends_at: datetime
+
+
+@registry.event("ConsultAccepted", topic=TOPIC, key="visit_id")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsultAccepted:
+    visit_id: str
+    doctor_id: str
+    accepted_at: datetime
+
+
+@registry.event("ConsultDeclined", topic=TOPIC, key="visit_id")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsultDeclined:
+    """`note` is for the doctor's own file; the patient is told `reason` (§19)."""
+
+    visit_id: str
+    patient_id: str
+    doctor_id: str
+    reason: DeclineReason
+    note: str | None = personal()
+
+
+@registry.event("ConsultMissed", topic=TOPIC, key="visit_id")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsultMissed:
+    visit_id: str
+    doctor_id: str
+    day: date
+
+
+@registry.event("ConsultAbandoned", topic=TOPIC, key="visit_id")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsultAbandoned:
+    """Accepted, and then not a word from the doctor (§27)."""
+
+    visit_id: str
+    doctor_id: str
+
+
+@registry.event("ConsultFinished", topic=TOPIC, key="visit_id")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsultFinished:
+    """The record of §28 is written with the end of the visit and sealed for the patient."""
+
+    visit_id: str
+    patient_id: str
+    doctor_id: str
+    finished_at: datetime
+    complaint: str | None = personal()
+    present_illness: str | None = personal()
+    diagnosis: str | None = personal()
+    advice: str | None = personal()
+
+
+@registry.event("ConsultCancelled", topic=TOPIC, key="visit_id")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsultCancelled:
+    """The visit ended at registration, before the doctor's side did (§29)."""
+
+    visit_id: str
+    reason: CancelReason
+
+
+@registry.event("MessagePosted", topic=TOPIC, key="visit_id")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagePosted:
+    """`number` counts the visit's messages from 1 and equals the version in the stream. A system message carries a
+    `notice` code in place of words, or the prescription it shows (§20)."""
+
+    visit_id: str
+    patient_id: str
+    message_id: str
+    number: int
+    sender: Sender
+    kind: Kind
+    posted_at: datetime
+    notice: Notice | None = None
+    prescription_id: str | None = None
+    text: str | None = personal()
+
+
+Event = (
+    ConsultScheduled
+    | ConsultAccepted
+    | ConsultDeclined
+    | ConsultMissed
+    | ConsultAbandoned
+    | ConsultFinished
+    | ConsultCancelled
+    | MessagePosted
+)

@@ -1,0 +1,174 @@
+"""Load → decide → append for the consult and its conversation, which are always decided together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal
+
+from eventkit.calls import Peer, PeerRefused
+from eventkit.clock import rfc3339
+from eventkit.core import Core
+from eventkit.events import Recorded
+from eventkit.ids import derived_id
+from eventkit.store import Answer, Decision, Due, Request, fold
+from services.consult import domain
+from services.consult.domain import Consult
+from services.consult.events import ConsultAccepted, ConsultScheduled, Event, MessagePosted, Refusal
+
+Decide = Callable[[Consult, datetime], list[Event]]
+CONVERSATION = "conversation-"
+
+
+def consult_stream(visit_id: str) -> str:
+    return f"consult-{visit_id}"
+
+
+def conversation_stream(visit_id: str) -> str:
+    return f"{CONVERSATION}{visit_id}"
+
+
+def _state_answer(visit_id: str, consult: Consult, events: list[Event]) -> Answer:
+    return Answer(200, {"visit_id": visit_id, "state": consult.status})
+
+
+def _message_answer(visit_id: str, consult: Consult, events: list[Event]) -> Answer:
+    body: dict[str, Any] = {}
+    for event in events:
+        if isinstance(event, MessagePosted):
+            body = {"number": event.number, "message_id": event.message_id, "posted_at": rfc3339(event.posted_at)}
+    return Answer(201, body)
+
+
+class Handlers:
+    """One method a command. All raise Refusal and StoreUnavailable; answers hold ids and states only (§31)."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._store = core.store
+        self._clock = core.clock
+
+    @cached_property
+    def _registration(self) -> Peer:
+        return self._core.service("registration")
+
+    # --- from the doctor and the patient
+
+    def accept(self, request: Request, visit_id: str, command: domain.AcceptConsult) -> Answer:
+        """Eligibility is checked again first (§5); what it refuses, the doctor is told and declines. A repeat of an
+        acceptance that stands asks nobody. Raises PeerRefused, Unanswered as well."""
+        consult = self._load(consult_stream(visit_id))
+        if consult.status == "waiting":
+            domain.accept(command, consult, self._clock.now())
+            self._check_eligibility(request, visit_id)
+        return self._execute(request, visit_id, lambda consult, now: domain.accept(command, consult, now))
+
+    def decline(self, request: Request, visit_id: str, command: domain.DeclineConsult) -> Answer:
+        return self._execute(request, visit_id, lambda consult, now: domain.decline(command, consult, now))
+
+    def finish(self, request: Request, visit_id: str, command: domain.FinishConsult) -> Answer:
+        return self._execute(request, visit_id, lambda consult, now: domain.finish(command, consult, now))
+
+    def post(self, request: Request, visit_id: str, command: domain.PostMessage) -> Answer:
+        return self._execute(
+            request, visit_id, lambda consult, now: domain.post(command, consult, now), answer=_message_answer
+        )
+
+    # --- from policies and deadlines
+
+    def schedule(self, request: Request, command: domain.ScheduleConsult) -> Answer:
+        return self._execute(request, command.visit_id, lambda consult, now: domain.schedule(command, consult))
+
+    def cancel(self, request: Request, visit_id: str, command: domain.CancelConsult) -> Answer:
+        return self._execute(request, visit_id, lambda consult, now: domain.cancel(command, consult, now))
+
+    def show_prescription(self, request: Request, visit_id: str, command: domain.ShowPrescription) -> Answer:
+        return self._execute(request, visit_id, lambda consult, now: domain.show_prescription(command, consult, now))
+
+    def miss(self, request: Request, visit_id: str) -> Answer:
+        return self._execute(request, visit_id, lambda consult, now: domain.miss(domain.MissConsult(), consult, now))
+
+    def warn_of_silence(self, request: Request, visit_id: str) -> Answer:
+        command = domain.WarnOfSilence()
+        return self._execute(request, visit_id, lambda consult, now: domain.warn_of_silence(command, consult, now))
+
+    def abandon(self, request: Request, visit_id: str) -> Answer:
+        command = domain.AbandonConsult()
+        return self._execute(request, visit_id, lambda consult, now: domain.abandon(command, consult, now))
+
+    # --- reading
+
+    def read(self, visit_id: str, role: Literal["patient", "doctor"], subject: str) -> Consult:
+        """The consult without its conversation, for its own people only. Raises Refusal `not_found` for others."""
+        consult = self._load(consult_stream(visit_id))
+        domain.may_read(consult, role, subject)
+        return consult
+
+    # --- inside
+
+    def _load(self, *streams: str) -> Consult:
+        return _state(self._store.load(*streams), streams)
+
+    def _check_eligibility(self, request: Request, visit_id: str) -> None:
+        try:
+            self._registration.post(
+                f"/api/registration/internal/visits/{visit_id}/eligibility",
+                {"checkpoint": "acceptance"},
+                key=derived_id("acceptance", visit_id, request.caller, request.key or ""),
+            )
+        except PeerRefused as refused:
+            if "failed" in refused.body:
+                raise Refusal("not_eligible", failed=refused.body["failed"]) from refused
+            raise
+
+    def _execute(
+        self,
+        request: Request,
+        visit_id: str,
+        decide: Decide,
+        answer: Callable[[str, Consult, list[Event]], Answer] = _state_answer,
+    ) -> Answer:
+        streams = (consult_stream(visit_id), conversation_stream(visit_id))
+
+        def decision(histories: Mapping[str, Sequence[Recorded]]) -> Decision:
+            consult = _state(histories, streams)
+            events = decide(consult, self._clock.now())
+            for event in events:
+                consult = domain.evolve(consult, event)
+            return Decision(
+                events=[(_stream_of(event), event) for event in events],
+                due=[due for event in events for due in _due(event, consult)],
+                answer=answer(visit_id, consult, events),
+            )
+
+        return self._store.execute(request, streams, decision)
+
+
+def _state(histories: Mapping[str, Sequence[Recorded]], streams: Sequence[str]) -> Consult:
+    return fold(domain.evolve, Consult(), (recorded for stream in streams for recorded in histories[stream]))
+
+
+def _stream_of(event: Event) -> str:
+    if isinstance(event, MessagePosted):
+        return conversation_stream(event.visit_id)
+    return consult_stream(event.visit_id)
+
+
+def _due(event: Event, consult: Consult) -> list[Due]:
+    """The deadlines that an event starts; what becomes of them is decided when they are due."""
+    match event:
+        case ConsultScheduled():
+            return [_job("miss_consult", event.visit_id, event.day_ends_at)]
+        case ConsultAccepted() if consult.visit is not None:
+            policy = domain.policy_on(consult.visit.day)
+            return [
+                _job("warn_of_silence", event.visit_id, event.accepted_at + policy.warn_after),
+                _job("abandon_consult", event.visit_id, event.accepted_at + policy.abandon_after),
+            ]
+        case _:
+            return []
+
+
+def _job(name: str, visit_id: str, at: datetime) -> Due:
+    return Due(f"{name}:{visit_id}", at, name, {"visit_id": visit_id})

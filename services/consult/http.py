@@ -1,0 +1,327 @@
+"""The consult service over HTTP: the doctor's queue and decisions, and the message page with its live side."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import jwt
+import orjson
+from flask import g, request
+from flask.typing import ResponseReturnValue
+from flask.views import MethodView
+from flask_sock import Sock
+from marshmallow import EXCLUDE, ValidationError
+from simple_websocket import Server
+from wsproto.utilities import RemoteProtocolError
+
+from eventkit.clock import rfc3339, shanghai_day
+from eventkit.core import Core
+from eventkit.events import Refusal
+from eventkit.mongo_store import commits_of
+from eventkit.problems import Catalogue
+from eventkit.store import Answer, Request, StoreUnavailable
+from eventkit.vault import ErasedPerson
+from eventkit.web import KEY_HEADER, Routes, caller, command_request, correlation_id, identify, problem
+from services.consult import domain, live, schemas
+from services.consult.domain import Consult
+from services.consult.events import ConsultFinished
+from services.consult.handlers import Handlers
+from services.consult.problems import PROBLEMS
+from services.consult.read_model import PAGE, Consults, Messages
+
+log = logging.getLogger(__name__)
+
+HTTP_THREADS = 4  # of the server's threads, kept free of live connections
+MESSAGE_TYPE = "org.fuzhen.consult.MessagePosted.v1"
+_BEARER = "bearer"
+_CLOSE_BASE = 4000
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the views of one process work with."""
+
+    core: Core
+    handlers: Handlers
+    consults: Consults
+    messages: Messages
+    hub: live.Hub
+
+
+class _Routes(Routes):
+    desk: Desk
+
+
+catalogue = Catalogue(PROBLEMS)
+routes = _Routes("consult", catalogue, "The doctor's side of a visit, and the conversation with the patient.")
+routes.record(lambda state: state.app.config.setdefault("SOCK_SERVER_OPTIONS", live.OPTIONS))
+sock = Sock()
+
+
+def routes_for(core: Core) -> Routes:
+    routes.desk = Desk(
+        core=core,
+        handlers=Handlers(core),
+        consults=Consults(core),
+        messages=Messages(core),
+        hub=live.Hub(commits_of(core.database), MESSAGE_TYPE, max(1, core.settings.web_threads - HTTP_THREADS)),
+    )
+    return routes
+
+
+def role() -> Literal["patient", "doctor"]:
+    return "doctor" if caller().has("doctor") else "patient"
+
+
+def read(visit_id: str) -> Consult:
+    """The visit, if it is the caller's (§31), with a line about who looked. Raises Refusal `not_found`."""
+    consult = routes.desk.handlers.read(visit_id, role(), caller().subject)
+    log.info("read", extra={"fields": {"visit": visit_id, "by": caller().subject, "route": str(request.url_rule)}})
+    return consult
+
+
+# --- visits
+
+
+@routes.route("/visits")
+class Visits(MethodView):
+    @routes.arguments(schemas.DaySchema, location="query")
+    @routes.response(200, schemas.VisitsSchema, example={"visits": [schemas.LISTED_EXAMPLE]})
+    @routes.access("patient", "doctor")
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """The caller's own visits, the newest hundred, or those of one day"""
+        consults = routes.desk.consults
+        of = consults.of_doctor if role() == "doctor" else consults.of_account
+        return {"visits": of(caller().subject, query.get("day"))}
+
+
+@routes.route("/queue")
+class Queue(MethodView):
+    @routes.response(
+        200, schemas.QueueSchema,
+        example={"day": "2026-11-24", "visits": [{**schemas.LISTED_EXAMPLE, "waiting_seconds": 310}]},
+    )
+    @routes.access("doctor")
+    def get(self) -> dict[str, Any]:
+        """The doctor's visits of today that are waiting or being talked about, by slot"""
+        now = routes.desk.core.clock.now()
+        day = shanghai_day(now)
+        return {"day": day.isoformat(), "visits": routes.desk.consults.queue(caller().subject, day, now)}
+
+
+@routes.route("/visits/<visit_id>")
+class Visit(MethodView):
+    @routes.response(200, schemas.VisitSchema, example=schemas.VISIT_EXAMPLE)
+    @routes.access("patient", "doctor")
+    @routes.refuses("not_found")
+    def get(self, visit_id: str) -> dict[str, Any]:
+        """One visit, with its record once finished"""
+        return _shown(read(visit_id))
+
+
+@routes.route("/visits/<visit_id>/acceptance")
+class Acceptance(MethodView):
+    @routes.response(200, schemas.StateSchema, example={"visit_id": "v7c1d2e3f4a5", "state": "accepted"})
+    @routes.access("doctor")
+    @routes.command
+    @routes.refuses("not_found", "consult_over", "already_accepted", "not_its_day", "not_eligible")
+    @routes.refuses("partner_unavailable")
+    def post(self, visit_id: str) -> ResponseReturnValue:
+        """Accept the visit on its day, after eligibility has been checked once more"""
+        command = domain.AcceptConsult(caller().subject)
+        return _replied(routes.desk.handlers.accept(command_request(), visit_id, command))
+
+
+@routes.route("/visits/<visit_id>/decline")
+class Decline(MethodView):
+    @routes.arguments(schemas.DeclineSchema, example={"reason": "unsuitable", "note": "胸痛待查,建议线下"})
+    @routes.response(200, schemas.StateSchema, example={"visit_id": "v7c1d2e3f4a5", "state": "declined"})
+    @routes.access("doctor")
+    @routes.command
+    @routes.refuses("not_found", "consult_over", "invalid_input")
+    def post(self, body: dict[str, Any], visit_id: str) -> ResponseReturnValue:
+        """Judge the condition unsuitable for online care, before or after accepting; the fee is refunded"""
+        command = domain.DeclineConsult(caller().subject, body["reason"], body.get("note"))
+        return _replied(routes.desk.handlers.decline(command_request(body), visit_id, command))
+
+
+@routes.route("/visits/<visit_id>/finish")
+class Finish(MethodView):
+    @routes.arguments(schemas.RecordSchema, example=schemas.RECORD_EXAMPLE)
+    @routes.response(200, schemas.StateSchema, example={"visit_id": "v7c1d2e3f4a5", "state": "finished"})
+    @routes.access("doctor")
+    @routes.command
+    @routes.refuses("not_found", "consult_over", "not_accepted", "record_incomplete", "invalid_input")
+    def post(self, body: dict[str, Any], visit_id: str) -> ResponseReturnValue:
+        """Finish the visit with its record"""
+        command = domain.FinishConsult(doctor_id=caller().subject, **body)
+        return _replied(routes.desk.handlers.finish(command_request(body), visit_id, command))
+
+
+# --- messages
+
+
+@routes.route("/visits/<visit_id>/messages")
+class Conversation(MethodView):
+    @routes.arguments(schemas.AfterSchema, location="query")
+    @routes.response(200, schemas.MessagesSchema, example={"messages": [schemas.MESSAGE_EXAMPLE], "more": False})
+    @routes.access("patient", "doctor")
+    @routes.refuses("not_found")
+    def get(self, query: dict[str, Any], visit_id: str) -> dict[str, Any]:
+        """The messages after a number, a page of fifty; readable also when the visit is over"""
+        read(visit_id)
+        messages = routes.desk.messages.page(visit_id, query["after"])
+        return {"messages": messages, "more": len(messages) == PAGE}
+
+    @routes.arguments(schemas.NewMessageSchema, example={"kind": "text", "text": "医生您好,我来复诊。"})
+    @routes.response(
+        201, schemas.PostedSchema,
+        example={name: schemas.MESSAGE_EXAMPLE[name] for name in ("number", "message_id", "posted_at")},
+    )
+    @routes.access("patient", "doctor")
+    @routes.command
+    @routes.refuses("not_found", "consult_over", "not_accepted", "text_length", "conversation_full", "invalid_input")
+    def post(self, body: dict[str, Any], visit_id: str) -> ResponseReturnValue:
+        """Write: the patient also before the doctor comes, the doctor after accepting"""
+        return _replied(_post(visit_id, body["text"], request.headers[KEY_HEADER]))
+
+
+@sock.route("/visits/<visit_id>/live", bp=routes)
+@routes.doc(
+    security=[{"bearer": []}],
+    parameters=[
+        {"in": "query", "name": "after", "schema": {"type": "integer", "minimum": 0, "default": 0},
+         "description": "The last number seen; what follows is sent at once", "example": 3},
+        {"in": "header", "name": "Sec-WebSocket-Protocol", "schema": {"type": "string"},
+         "description": "`bearer, <token>`, for browsers, which cannot set Authorization", "example": "bearer, eyJ…"},
+    ],
+    responses={"101": {"description": (
+        'A WebSocket. The server sends `{"type": "message", …}` in order, and answers each frame '
+        '`{"kind": "text", "text": …, "key": …}` with `{"type": "ack", "key", "number", …}` or '
+        '`{"type": "problem", "key", "problem"}`. A browser, which cannot read a refused upgrade, gets 4000 + status.'
+    )}},
+)
+@routes.refuses("token_missing", "token_invalid", "forbidden", "not_found", "invalid_input")
+def conversation_live(ws: Server, visit_id: str) -> None:
+    """The conversation as it goes on"""
+    if "refused" in g:
+        ws.close(_CLOSE_BASE + catalogue[g.refused].status, g.refused)
+        return
+    live.Line(
+        ws,
+        visit_id=visit_id,
+        subject=caller().subject,
+        after=g.after,
+        until=g.until,
+        page=lambda after: routes.desk.messages.page(visit_id, after),
+        frame=lambda content: _frame(visit_id, content),
+    ).serve(routes.desk.hub)
+
+
+@routes.before_request
+def _admit() -> None:
+    """Who may open the live side is decided before the upgrade, so that a stranger gets a plain 404."""
+    if request.url_rule is None or not request.url_rule.websocket:
+        return
+    request.environ["gunicorn.socket"] = live.SharedSocket(request.environ["gunicorn.socket"])
+    browser = "Authorization" not in request.headers
+    try:
+        if browser:
+            request.environ["HTTP_AUTHORIZATION"] = f"Bearer {_token_of_browser()}"
+        identify()
+        if not caller().has("patient", "doctor"):
+            raise Refusal("forbidden")
+        read((request.view_args or {})["visit_id"])
+        g.after = schemas.AfterSchema(unknown=EXCLUDE).load(request.args)["after"]
+        # The token has just been verified; only then is it believed about its own end.
+        token = request.headers["Authorization"].split()[1]
+        g.until = float(jwt.decode(token, options={"verify_signature": False})["exp"])
+    except ValidationError as invalid:
+        _refuse_upgrade(Refusal("invalid_input", errors=invalid.normalized_messages()), browser)
+    except Refusal as refusal:
+        _refuse_upgrade(refusal, browser)
+
+
+def _refuse_upgrade(refusal: Refusal, browser: bool) -> None:
+    if not browser:
+        raise refusal
+    g.refused = refusal.code
+
+
+def _token_of_browser() -> str:
+    offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    return offered[1] if len(offered) == 2 and offered[0] == _BEARER else ""
+
+
+@routes.errorhandler(RemoteProtocolError)
+def _no_websocket(_: RemoteProtocolError) -> ResponseReturnValue:
+    return problem("malformed")
+
+
+def _frame(visit_id: str, content: str | bytes) -> dict[str, Any]:
+    """The answer to one frame, as it would be over HTTP."""
+    key = ""
+    facts: dict[str, Any] = {}
+    try:
+        frame = cast(dict[str, str], schemas.FrameSchema().load(orjson.loads(content)))
+        key = frame["key"]
+        return {"type": "ack", "key": key, **_post(visit_id, frame["text"], key).body}
+    except ValidationError as invalid:
+        code, facts = "invalid_input", {"errors": invalid.normalized_messages()}
+    except orjson.JSONDecodeError:
+        code = "malformed"
+    except Refusal as refusal:
+        code, facts = refusal.code, refusal.facts
+    except ErasedPerson:
+        code = "not_found"
+    except StoreUnavailable:
+        code = "unavailable"
+    return {"type": "problem", "key": key, "problem": catalogue[code].render(facts, request.path)}
+
+
+def _post(visit_id: str, text: str, key: str) -> Answer:
+    """The same command over HTTP and WebSocket: a client may repeat over one what it tried over the other. The
+    fingerprint is keyed, so that the log holds nothing by which words could be guessed after an erasure."""
+    command = domain.PostMessage(role(), caller().subject, text)
+    asked = Request(
+        caller=caller().subject,
+        route="POST messages",
+        key=key,
+        fingerprint=routes.desk.core.vault.blind("message", f"{visit_id}\x1f{text}"),
+        correlation_id=correlation_id(),
+        traceparent=request.headers.get("traceparent", "")[:64],
+    )
+    return routes.desk.handlers.post(asked, visit_id, command)
+
+
+def _replied(answer: Answer) -> tuple[dict[str, Any], int]:
+    return answer.body, answer.status
+
+
+def _shown(consult: Consult) -> dict[str, Any]:
+    visit = consult.visit
+    assert visit is not None  # `read` refuses a visit that is not there
+    shown: dict[str, Any] = {
+        "visit_id": visit.visit_id, "state": consult.status, "patient_id": visit.patient_id,
+        "doctor_id": visit.doctor_id, "day": visit.day, "starts_at": rfc3339(visit.starts_at),
+        "day_ends_at": rfc3339(visit.day_ends_at),
+    }
+    if consult.accepted_at is not None:
+        shown["accepted_at"] = rfc3339(consult.accepted_at)
+    if consult.declined is not None:
+        shown["reason"] = consult.declined.reason
+        if role() == "doctor" and consult.declined.note is not None:
+            shown["note"] = consult.declined.note
+    if consult.cancelled_for is not None:
+        shown["reason"] = consult.cancelled_for
+    if consult.finished is not None:
+        shown["finished_at"] = rfc3339(consult.finished.finished_at)
+        shown["record"] = _record(consult.finished)
+    return shown
+
+
+def _record(finished: ConsultFinished) -> dict[str, Any]:
+    parts = {name: getattr(finished, name) for name in ("complaint", "present_illness", "diagnosis", "advice")}
+    return {name: part for name, part in parts.items() if part is not None}

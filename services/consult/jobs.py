@@ -1,0 +1,24 @@
+"""Deadlines that have come: each is one command, which the domain may still find nothing to do for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from eventkit.deadlines import Job, Row
+from eventkit.store import Answer, Request
+from services.consult.handlers import Handlers
+
+
+def jobs(handlers: Handlers) -> Mapping[str, Job]:
+    return {
+        "miss_consult": _job(handlers.miss),
+        "warn_of_silence": _job(handlers.warn_of_silence),
+        "abandon_consult": _job(handlers.abandon),
+    }
+
+
+def _job(command: Callable[[Request, str], Answer]) -> Job:
+    def run(row: Row) -> None:
+        command(Request(caller="jobs", route=row.job, key=row.id, correlation_id=row.id), row.args["visit_id"])
+
+    return run

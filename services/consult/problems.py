@@ -1,0 +1,60 @@
+"""What this service refuses, as a patient or a doctor reads it."""
+
+from __future__ import annotations
+
+from eventkit.problems import Problem
+
+PROBLEMS = (
+    Problem(
+        "consult_over", 409,
+        "本次问诊已结束,不能再发送消息或操作。", "This visit has ended; nothing more can be written or done in it.",
+        "消息记录仍可查看;如需继续就诊,请重新挂号。", "You can still read the messages. Book a new visit to go on.",
+    ),
+    Problem(
+        "not_accepted", 409,
+        "医生尚未接诊。", "The doctor has not accepted this visit yet.",
+        "请先接诊。", "Accept the visit first.",
+    ),
+    Problem(
+        "already_accepted", 409,
+        "您已接诊。", "You have accepted this visit already.",
+        "请直接进入问诊。", "Go on to the conversation.",
+    ),
+    Problem(
+        "not_its_day", 409,
+        "只能在就诊当天({day})接诊。", "A visit can only be accepted on its day ({day}).",
+        "请在就诊当天再接诊。", "Accept it on that day.",
+    ),
+    Problem(
+        "not_eligible", 422,
+        "该患者目前不符合在线复诊条件,不能接诊。",
+        "This patient does not meet the conditions for an online follow-up now.",
+        "请查看未通过的条件,并退回本次问诊,患者将获全额退款。",
+        "See what failed, and decline the visit: the patient gets a full refund.",
+    ),
+    Problem(
+        "record_incomplete", 422,
+        "病历未填写完整。", "The record is incomplete.",
+        "请填写主诉、现病史、诊断和处理意见。", "Fill in complaint, present illness, diagnosis and advice.",
+    ),
+    Problem(
+        "text_length", 422,
+        "消息不能为空,且不能超过{most}个字。", "A message must not be empty, nor longer than {most} characters.",
+        "请修改后再发送。", "Change it and send it again.",
+    ),
+    Problem(
+        "conversation_full", 409,
+        "本次问诊的消息已达上限({most}条)。", "This conversation has reached its limit of {most} messages.",
+        "如仍需帮助,请与医生约定重新挂号。", "If you need more help, book a new visit.",
+    ),
+    Problem(
+        "too_early", 409,
+        "还没有到时间。", "It is not time for this yet.",
+        "请稍后再试。", "Try again later.",
+    ),
+    Problem(
+        "live_full", 503,
+        "实时连接已满。", "There are too many live connections.",
+        "消息可正常收发,请稍后刷新。", "Messages can be read and sent without it; refresh in a moment.",
+    ),
+)

@@ -1,0 +1,158 @@
+"""Reading: the lists of a patient and a doctor (a projection), and pages of a conversation (straight from the log)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from pymongo import ASCENDING, DESCENDING
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from eventkit.clock import rfc3339
+from eventkit.core import Core
+from eventkit.events import Recorded
+from eventkit.mongo_store import CODEC, DURABLE, commits_of, to_event
+from eventkit.store import LoggedEvent, StoreUnavailable, position
+from eventkit.views import apply_once
+from services.consult import sentences
+from services.consult.domain import OPEN
+from services.consult.events import (
+    ConsultAbandoned,
+    ConsultAccepted,
+    ConsultCancelled,
+    ConsultDeclined,
+    ConsultFinished,
+    ConsultMissed,
+    ConsultScheduled,
+    MessagePosted,
+)
+from services.consult.handlers import conversation_stream
+
+PAGE = 50
+LISTED = 100
+_STATES: dict[type[Any], str] = {
+    ConsultAccepted: "accepted",
+    ConsultDeclined: "declined",
+    ConsultMissed: "missed",
+    ConsultAbandoned: "abandoned",
+    ConsultFinished: "finished",
+    ConsultCancelled: "cancelled",
+}
+
+
+class Consults:
+    """One document a visit: ids, times, states, no words (§31)."""
+
+    def __init__(self, core: Core) -> None:
+        self._consults = core.database.get_collection("consults", codec_options=CODEC, write_concern=DURABLE)
+
+    def ensure_indexes(self) -> None:
+        self._consults.create_index([("account_id", ASCENDING), ("starts_at", DESCENDING)], name="of_account")
+        self._consults.create_index(
+            [("doctor_id", ASCENDING), ("day", DESCENDING), ("starts_at", ASCENDING)], name="of_doctor"
+        )
+
+    def view(self, recorded: Recorded) -> None:
+        apply_once(
+            self._consults, recorded.event.visit_id, recorded.stream, recorded.version, _change(recorded.event)
+        )
+
+    def of_account(self, account_id: str, day: date | None) -> list[dict[str, Any]]:
+        """The patient's side of «me → visits» (§17), newest first, at most LISTED."""
+        return self._find({"account_id": account_id}, day, DESCENDING)
+
+    def of_doctor(self, doctor_id: str, day: date | None) -> list[dict[str, Any]]:
+        return self._find({"doctor_id": doctor_id}, day, DESCENDING)
+
+    def queue(self, doctor_id: str, day: date, now: datetime) -> list[dict[str, Any]]:
+        """What of `day` still needs the doctor, by slot; `waiting_seconds` since the slot's time."""
+        visits = self._find({"doctor_id": doctor_id, "state": {"$in": list(OPEN)}}, day, ASCENDING)
+        for visit in visits:
+            if visit["state"] == "waiting":
+                waited = (now - datetime.fromisoformat(visit["starts_at"])).total_seconds()
+                visit["waiting_seconds"] = max(0, int(waited))
+        return visits
+
+    def _find(self, wanted: dict[str, Any], day: date | None, order: int) -> list[dict[str, Any]]:
+        if day is not None:
+            wanted["day"] = day.isoformat()
+        try:
+            return [_listed(found) for found in self._consults.find(wanted).sort("starts_at", order).limit(LISTED)]
+        except PyMongoError as error:
+            raise StoreUnavailable(str(error)) from error
+
+
+def _change(event: Any) -> Mapping[str, Any]:
+    match event:
+        case ConsultScheduled():
+            return {"$set": {
+                "account_id": event.account_id, "patient_id": event.patient_id, "doctor_id": event.doctor_id,
+                "day": event.day.isoformat(), "starts_at": event.starts_at, "state": "waiting",
+            }}
+        case MessagePosted(sender="patient"):
+            return {"$set": {"messages": event.number}, "$min": {"unanswered_since": event.posted_at}}
+        case MessagePosted(sender="doctor"):
+            return {"$set": {"messages": event.number}, "$unset": {"unanswered_since": ""}}
+        case MessagePosted():
+            return {"$set": {"messages": event.number}}
+        case _:
+            return {"$set": {"state": _STATES[type(event)]}}
+
+
+def _listed(found: dict[str, Any]) -> dict[str, Any]:
+    listed = {name: found[name] for name in ("state", "patient_id", "doctor_id", "day")}
+    listed |= {
+        "visit_id": found["_id"], "starts_at": rfc3339(found["starts_at"]), "messages": found.get("messages", 0)
+    }
+    if since := found.get("unanswered_since"):
+        listed["unanswered_since"] = rfc3339(since)
+    return listed
+
+
+class Messages:
+    """A conversation as its people read it. Only what a majority of the replica set holds is shown: a message that a
+    failover could take back would leave a reader with a number that later means another message."""
+
+    def __init__(self, core: Core) -> None:
+        self._commits = commits_of(core.database).with_options(read_concern=ReadConcern("majority"))
+        self._registry = core.registry
+        self._vault = core.vault
+
+    def page(self, visit_id: str, after: int, limit: int = PAGE) -> list[dict[str, Any]]:
+        """The messages numbered from `after` + 1, at most `limit`, in order. Raises StoreUnavailable."""
+        stream = conversation_stream(visit_id)
+        first, last = position(stream, after + 1), position(stream, after + limit)
+        try:
+            found = list(self._commits.find({"positions": {"$elemMatch": {"$gte": first, "$lte": last}}}))
+        except PyMongoError as error:
+            raise StoreUnavailable(str(error)) from error
+        logged = (
+            to_event(event)
+            for document in found
+            for event in document["events"]
+            if event["stream"] == stream and after < event["version"] <= after + limit
+        )
+        return [self._message(event) for event in sorted(logged, key=lambda event: event.version)]
+
+    def _message(self, logged: LoggedEvent) -> dict[str, Any]:
+        private = (
+            self._vault.open(logged.person, logged.sealed, logged.position)
+            if logged.sealed is not None and logged.person is not None
+            else None
+        )
+        event: MessagePosted = self._registry.decode(logged.type, logged.data, private)
+        message: dict[str, Any] = {
+            "number": event.number, "message_id": event.message_id, "sender": event.sender, "kind": event.kind,
+            "posted_at": rfc3339(event.posted_at),
+        }
+        if event.prescription_id is not None:
+            message["prescription_id"] = event.prescription_id
+            message["text"], message["text_en"] = sentences.PRESCRIPTION
+        elif event.notice is not None:
+            message["notice"] = event.notice
+            message["text"], message["text_en"] = sentences.NOTICES[event.notice]
+        elif event.text is not None:
+            message["text"] = event.text
+        return message
