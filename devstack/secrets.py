@@ -26,7 +26,8 @@ from devstack.places import REPO
 from devstack.ports import SERVICES
 
 TOKEN_CLIENTS = {**{service: ["service"] for service in SERVICES}, "his": ["his"]}
-PARTNER_SECRETS = ("his-api", "insurer", "courier-api", "courier-webhook", "sms-api")  # each end of a signed call has it
+# Each end of a signed call has the same one.
+PARTNER_SECRETS = ("his-api", "insurer", "courier-api", "courier-webhook", "sms-api")
 
 
 def make(folder: Path) -> None:

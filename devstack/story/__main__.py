@@ -5,6 +5,7 @@ import time
 
 import requests
 
+from devstack import places, ports
 from devstack.story.ledger import settle_the_books
 from devstack.story.scenes import a_new_morning
 from devstack.story.stage import Stage, StoryFailed
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
         print(f"no story {', '.join(unknown)}; there are: {', '.join(STORIES)}", file=sys.stderr)
         return 2
     began = time.monotonic()
-    stage = Stage.of_this_stack()
+    stage = Stage.of(places.home(), ports.base())
     for name in names or STORIES:
         story = STORIES[name]
         stage.title(name, (story.__doc__ or "").strip())

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -135,6 +136,7 @@ class Api:
 class Stage:
     """Everything a story needs: the gateway, the partners' sandboxes, the clock, Kafka, and the paper to print on."""
 
+    base: int
     clock: SystemClock
     listener: Listener
     console: Console
@@ -144,20 +146,19 @@ class Stage:
     _told: set[str] = field(default_factory=set)
 
     @classmethod
-    def of_this_stack(cls) -> Stage:
-        from devstack.places import home
-
-        clock = SystemClock(home() / "clock")
-        listener = Listener(f"{ports.HOST}:{ports.port('kafka')}", clock)
+    def of(cls, home: Path, base: int) -> Stage:
+        """The stage of the stack with its state in `home` and its ports from `base`; Kafka is listened to from now."""
+        clock = SystemClock(home / "clock")
+        listener = Listener(f"{ports.HOST}:{ports.port('kafka', base)}", clock)
         listener.start()
         width = None if sys.stdout.isatty() else 160
-        return cls(clock, listener, Console(highlight=False, soft_wrap=True, width=width, record=True))
+        return cls(base, clock, listener, Console(highlight=False, soft_wrap=True, width=width, record=True))
 
     def api(self, token: str = "") -> Api:
-        return Api(ports.url("gateway"), token)
+        return Api(ports.url("gateway", self.base), token)
 
     def partner(self, name: str) -> Api:
-        return Api(ports.url(name))
+        return Api(ports.url(name, self.base))
 
     def title(self, name: str, text: str) -> None:
         self.console.print()

@@ -79,7 +79,7 @@ def booked_and_delivered(stage: Stage) -> None:
 
 async def _talk(stage: Stage, visit: Visit) -> None:
     """Both ways, live through the gateway (§17); then by HTTP, the same."""
-    url = f"ws://{ports.HOST}:{ports.port('gateway')}/api/consult/visits/{visit.visit_id}/live?after=0"
+    url = f"ws://{ports.HOST}:{ports.port('gateway', stage.base)}/api/consult/visits/{visit.visit_id}/live?after=0"
     patient = {"Authorization": f"Bearer {visit.patient.api.token}"}
     doctor = {"Authorization": f"Bearer {visit.session.doctor.token}"}
     async with (
