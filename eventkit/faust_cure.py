@@ -38,13 +38,13 @@ def check_versions() -> None:
     for name, wanted in WRITTEN_FOR.items():
         if (found := version(name)) != wanted:
             raise WrongVersion(
-                f"{name} {found} is installed, eventkit/faust_cure.py was written for {wanted}: read it against the new "
-                "source and run `python -m tests.chaos processors kills=40` before changing WRITTEN_FOR"
+                f"{name} {found} is installed, eventkit/faust_cure.py was written for {wanted}: read it against the "
+                "new source and run `python -m tests.chaos processors kills=40` before changing WRITTEN_FOR"
             )
 
 
 class KeepingFlowControl(FlowControlEvent):
-    """Resuming keeps what was fetched. Faust empties the queues itself where that is right: on revocation and on stop."""
+    """Resuming keeps what was fetched. Where emptying is right, on revocation and on stop, Faust does it itself."""
 
     def resume(self) -> None:
         self._suspend.clear()
@@ -58,12 +58,14 @@ class Consumer(driver.Consumer):
         acked, committed = self._acked[tp], self._committed_offset[tp]
         if acked and committed is not None and min(acked) > committed:
             return None
-        return super()._new_offset(tp)
+        offset: int | None = super()._new_offset(tp)
+        return offset
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         stored = self.app.stored_positions
         if stored is None:
-            return await super().seek_to_committed()
+            committed: Mapping[TP, int] = await super().seek_to_committed()
+            return committed
         assigned = self.assignment()
         positions = {tp: offset for tp, offset in stored().items() if tp in assigned}
         if positions:
@@ -73,7 +75,8 @@ class Consumer(driver.Consumer):
     def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         stored = self.app.stored_positions
         if stored is None:
-            return super()._filter_committable_offsets(tps)
+            acked: dict[TP, int] = super()._filter_committable_offsets(tps)
+            return acked
         return {tp: offset for tp, offset in stored().items() if self._should_commit(tp, offset)}
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -25,8 +24,8 @@ DAY_MS = 24 * 3600 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One event to derive. `cause` names the business cause (`"refund-due", order_id`): the same cause has the same event
-    id however often and from whichever event it is derived. `partitionkey` is the causing event's unless given."""
+    """One event to derive. `cause` names the business cause (`order_id`): type and cause make the event id, the same
+    however often and from whichever event it is derived. `partitionkey` is the causing event's unless given."""
 
     type: str
     subject: str
@@ -39,9 +38,10 @@ class Output:
 class Processor(Generic[S]):
     """A Faust processor as a service declares it.
 
-    `derive(state, event)` is pure: the state of the event's key (None at first) and the event in, the next state and the
-    outputs out. It sees every event of `sources` once, those of one source in order; between two sources there is no order.
-    `state` is its type, a frozen dataclass that msgspec can write as JSON; fields may be added with a default, never taken.
+    `derive(state, event)` is pure: the state of the event's key (None at first) and the event in, the next state and
+    the outputs out. It sees every event of `sources` once, those of one source in order; between two sources there is
+    no order. `state` is its type, a frozen dataclass that msgspec can write as JSON; fields may be added with a
+    default, never taken.
     """
 
     app_id: str
@@ -101,10 +101,12 @@ class Kept(msgspec.Struct, frozen=True):
 
 class Position(msgspec.Struct, frozen=True):
     """What the changelog keeps for a partition: the next offset by source topic. It stands in the same record batch as
-    the effects it covers, after them; the broker appends a batch whole or not at all."""
+    the effects it covers, after them; the broker appends a batch whole or not at all. `dead` are the instants (Unix
+    seconds) of the last minute's dead letters, so that a restart does not open a burst's limit again."""
 
     next: dict[str, int]
     epoch: int = 0
+    dead: list[float] = []
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -250,15 +252,12 @@ class BurstLimit:
     def __init__(self, limit: int, seconds: float) -> None:
         self._limit = limit
         self._seconds = seconds
-        self._times: deque[float] = deque()
 
-    def allows(self, now: float) -> bool:
-        while self._times and self._times[0] <= now - self._seconds:
-            self._times.popleft()
-        if len(self._times) >= self._limit:
-            return False
-        self._times.append(now)
-        return True
+    def recent(self, times: Iterable[float], now: float) -> list[float]:
+        return [at for at in times if at > now - self._seconds]
+
+    def allows(self, times: Iterable[float], now: float) -> bool:
+        return len(self.recent(times, now)) < self._limit
 
 
 class Stalls:
@@ -283,7 +282,8 @@ class Stalls:
         self.seconds = now - self._since
         limit = self._limit if ready else self._waiting_limit
         if self.seconds > limit:
-            return f"no progress for {self.seconds:.0f} s " + ("with lag" if ready else "before any partition was ready")
+            why = "with lag" if ready else "before any partition was ready"
+            return f"no progress for {self.seconds:.0f} s {why}"
         before, self._partitions = self._partitions, {}
         for name, position, end in places:
             if position < end:
