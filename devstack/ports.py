@@ -4,6 +4,7 @@ The base comes from FUZHEN_PORT_BASE (18000 when unset). Everything listens on 1
 """
 
 import os
+import random
 import socket
 
 import psutil
@@ -68,8 +69,13 @@ def holder(number: int) -> str:
 
 
 def free_base(start: int = 21000, stop: int = 32000, step: int = 300) -> int:
-    """A base whose ports are all free now: for test stacks. Below 32768, where the kernel hands out client ports."""
-    for candidate in range(start, stop, step):
+    """A base whose ports are all free now: for test stacks. Below 32768, where the kernel hands out client ports.
+
+    A random one, so that two test runs that start together do not choose the same.
+    """
+    candidates = list(range(start, stop, step))
+    random.shuffle(candidates)
+    for candidate in candidates:
         if all(is_free(candidate + offset) for offset in OFFSETS.values()):
             return candidate
     raise RuntimeError(

@@ -56,9 +56,9 @@ def http_ready(port: int, path: str = "/health/ready") -> Probe:
     return probe
 
 
-def tcp_ready(port: int) -> Probe:
+def tcp_ready(port: int, host: str = HOST) -> Probe:
     async def probe() -> bool:
-        _, writer = await asyncio.open_connection(HOST, port)
+        _, writer = await asyncio.open_connection(host, port)
         writer.close()
         return True
 

@@ -166,21 +166,27 @@ def kafka(home: Path, base: int) -> Process:
             command = [*tool, "format", "--standalone", "-t", "RnV6aGVuRGV2c3RhY2sxMA", "-c", str(properties)]
             subprocess.run(command, check=True, capture_output=True, text=True)
 
-    listening = tcp_ready(broker)
+    # Classes come from an archive made by `devstack.parts`: 2.3 s to start instead of 5 (JEP 350).
+    heap = [f"-Xmx{KAFKA_HEAP}", f"-Xms{KAFKA_HEAP}"]
+    argv = [*java, f"-XX:SharedArchiveFile={KAFKA_CLASSES}", *heap, "-cp", classpath, "kafka.Kafka", str(properties)]
+    ready = kafka_ready(HOST, broker)
+    return Process("kafka", argv, ready, ports=(broker, controller), prepare=prepare, url=kafka_address(base))
+
+
+def kafka_ready(host: str, number: int) -> Probe:
+    """Ready when the broker names itself in its metadata."""
+    listening = tcp_ready(number, host)
 
     async def ready() -> bool:
         await listening()  # before the client, which would write an error to the log at every try
-        client = aiokafka.client.AIOKafkaClient(bootstrap_servers=f"{HOST}:{broker}", request_timeout_ms=2000)
+        client = aiokafka.client.AIOKafkaClient(bootstrap_servers=f"{host}:{number}", request_timeout_ms=2000)
         try:
             await client.bootstrap()
             return bool(client.cluster.brokers())
         finally:
             await client.close()
 
-    # Classes come from an archive made by `devstack.parts`: 2.3 s to start instead of 5 (JEP 350).
-    heap = [f"-Xmx{KAFKA_HEAP}", f"-Xms{KAFKA_HEAP}"]
-    argv = [*java, f"-XX:SharedArchiveFile={KAFKA_CLASSES}", *heap, "-cp", classpath, "kafka.Kafka", str(properties)]
-    return Process("kafka", argv, ready, ports=(broker, controller), prepare=prepare, url=f"{HOST}:{broker}")
+    return ready
 
 
 def mongo(home: Path, base: int, members: int) -> list[Process]:
@@ -212,16 +218,16 @@ def mongo(home: Path, base: int, members: int) -> list[Process]:
     return rows
 
 
-def replica_set_ready(ports: list[int]) -> Probe:
+def replica_set_ready(ports: list[int], host: str = HOST) -> Probe:
     """Makes the replica set when it is new; ready when this member knows a primary."""
     already_initialized, not_yet_initialized = 23, 94
 
     async def ready() -> bool:
         client: AsyncMongoClient[dict[str, Any]]
-        async with AsyncMongoClient(HOST, ports[0], directConnection=True, serverSelectionTimeoutMS=1000) as client:
+        async with AsyncMongoClient(host, ports[0], directConnection=True, serverSelectionTimeoutMS=1000) as client:
             hello = await client.admin.command("hello")
             if "setName" not in hello:
-                members = [{"_id": n, "host": f"{HOST}:{number}"} for n, number in enumerate(ports)]
+                members = [{"_id": n, "host": f"{host}:{number}"} for n, number in enumerate(ports)]
                 config = {"_id": "rs0", "members": members, "settings": {"electionTimeoutMillis": 2000}}
                 try:
                     await client.admin.command("replSetInitiate", config)
