@@ -213,9 +213,9 @@ def problem(code: str, facts: dict[str, Any] | None = None) -> Response:
         log.error("refusal %s is not in the catalogue", code)
         code = "internal"
     found = catalogue[code]
-    return Response(
-        orjson.dumps(found.render(facts or {}, request.path), default=str), found.status, content_type=CONTENT_TYPE
-    )
+    # marshmallow names the place of an error in a list by its number
+    body = orjson.dumps(found.render(facts or {}, request.path), default=str, option=orjson.OPT_NON_STR_KEYS)
+    return Response(body, found.status, content_type=CONTENT_TYPE)
 
 
 def _extension() -> tuple[Verifier, Catalogue]:

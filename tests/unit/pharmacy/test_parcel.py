@@ -19,7 +19,6 @@ from tests.unit.pharmacy.given import (
     parcel,
 )
 
-
 ROAD = [opened, handed_over]
 
 
