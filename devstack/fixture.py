@@ -1,11 +1,12 @@
 """Real parts for tests: from images when a Docker engine answers and has them, from the devstack otherwise.
 
-Import the fixtures in a conftest. `parts` is Kafka and MongoDB, once a run; `stack` is the whole hospital, once a run.
+Import the fixture `parts` in a conftest: Kafka and MongoDB with nothing in them, started once a run.
 FUZHEN_PARTS=docker or devstack takes the choice away. State is in .fuzhen/test/<process id>; the next run removes it.
 """
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import warnings
@@ -47,14 +48,6 @@ def parts(request: pytest.FixtureRequest) -> Iterator[Parts]:
         yield found
 
 
-@pytest.fixture(scope="session")
-def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The whole hospital on its own ports, with nothing in it, for the whole run."""
-    with Stack(fresh_home("stack"), free_base()).start(wipe=True) as whole:
-        say(request.config, f"stack: everything, gateway at {whole.url('gateway')}, logs in {whole.home}/log")
-        yield whole
-
-
 def choose(running: contextlib.ExitStack) -> Parts:
     """`running` ends what was started."""
     wish = os.environ.get("FUZHEN_PARTS", "")
@@ -73,9 +66,13 @@ def docker_trouble() -> str:
     import docker.errors
     import requests
 
-    try:
-        client = docker.from_env(timeout=20)
-    except (docker.errors.DockerException, requests.RequestException):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # docker-py leaves its socket open when nobody answers
+        client = None
+        with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
+            client = docker.from_env(timeout=20)
+        gc.collect()
+    if client is None:
         return "no Docker engine answers"
     with contextlib.closing(client):
         for image in (KAFKA_IMAGE, MONGO_IMAGE):

@@ -1,5 +1,5 @@
-"""What every test may ask for: `parts` (Kafka and MongoDB) and `stack` (the whole hospital), real, once a run."""
+"""What every test may ask for: `parts`, a real Kafka and MongoDB, started once a run."""
 
-from devstack.fixture import parts, stack
+from devstack.fixture import parts
 
-__all__ = ["parts", "stack"]
+__all__ = ["parts"]
