@@ -1,19 +1,16 @@
-"""The courier's API, as `partners/courier` speaks it: orders, tracking, prices, and the signature both sides use."""
+"""The courier's API, as `partners/courier` speaks it: orders, tracking, prices, and its signed notices."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from eventkit.calls import Peer, PeerRefused, Unanswered
+from eventkit.signing import is_signed, signed_with
 from services.pharmacy.domain.parcel import Report
 
 SENDER = "复诊互联网医院药房"
-TOLERANCE_SECONDS = 300
 _PRICE_TIMEOUT = (0.5, 1.0)  # an estimate is a courtesy: nobody waits for it
 _NOT_TAKEN = {400, 409, 422}
 
@@ -32,16 +29,8 @@ class Recipient:
 class CourierApi:
     def __init__(self, url: str, api_key: bytes, notice_key: bytes) -> None:
         self._notice_key = notice_key
-
-        def headers(method: str, path: str, body: bytes) -> dict[str, str]:
-            timestamp = str(int(time.time()))
-            return {
-                "X-Signature-Timestamp": timestamp,
-                "X-Signature": signature(api_key, method, path, timestamp, body),
-            }
-
-        self._peer = Peer("courier", url, headers=headers)
-        self._prices = Peer("courier-price", url, headers=headers, timeout=_PRICE_TIMEOUT)
+        self._peer = Peer("courier", url, headers=signed_with(api_key))
+        self._prices = Peer("courier-price", url, headers=signed_with(api_key), timeout=_PRICE_TIMEOUT)
 
     def price_fen(self, to: str, weight_g: int) -> int | None:
         """The courier's estimate in fen, or None when it has none just now."""
@@ -76,15 +65,6 @@ class CourierApi:
             for step in answer["history"]
         ]
 
-    def signed_by_courier(self, method: str, path: str, body: bytes, timestamp: str, given: str) -> bool:
-        """Whether a notice is the courier's, and fresh by wall time: a moved business clock must help nobody."""
-        expected = signature(self._notice_key, method, path, timestamp, body)
-        if not hmac.compare_digest(given.encode(), expected.encode()):
-            return False
-        return timestamp.isdecimal() and abs(time.time() - int(timestamp)) <= TOLERANCE_SECONDS
-
-
-def signature(key: bytes, method: str, path: str, timestamp: str, body: bytes) -> str:
-    """hex(HMAC-SHA256(key, METHOD ⏎ PATH[?QUERY] ⏎ TIMESTAMP ⏎ hex(SHA-256(BODY))))."""
-    text = "\n".join((method, path, timestamp, hashlib.sha256(body).hexdigest()))
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    def signed(self, method: str, path: str, body: bytes, timestamp: str, given: str) -> bool:
+        """Whether a notice is the courier's."""
+        return is_signed(self._notice_key, method, path, body, timestamp, given)

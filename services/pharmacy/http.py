@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from flask import request
@@ -68,7 +68,7 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
             """What may be prescribed online; special drugs are left out (§25)."""
             kind = query.get("kind")
             drugs = [d for d in catalogue.drugs().values() if d.special is None and kind in (None, d.kind)]
-            return {"sample": True, "drugs": drugs}
+            return {"sample": True, "drugs": [{**asdict(drug), "drug_code": drug.code} for drug in drugs]}
 
     @routes.route("/visits/<visit_id>/prescriptions")
     class OfVisit(MethodView):
@@ -204,7 +204,7 @@ def _for_partners(routes: Routes, counter: Counter) -> None:
 
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            if not counter.courier.signed_by_courier(
+            if not counter.courier.signed(
                 request.method,
                 request.environ.get("RAW_URI", request.path),
                 request.get_data(),

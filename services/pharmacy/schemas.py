@@ -46,7 +46,7 @@ SHEET = {
 
 
 class DrugSchema(Schema):
-    code = fields.String(required=True)
+    drug_code = fields.String(required=True)
     name = fields.String(required=True)
     kind = fields.String(required=True, validate=validate.OneOf(KINDS))
     form = fields.String(required=True)
@@ -214,7 +214,7 @@ class StepSchema(Schema):
 class ParcelSchema(Schema):
     parcel_id = fields.String(required=True)
     courier = fields.String(required=True)
-    status = fields.String(
+    state = fields.String(
         required=True,
         metadata={"enum": ["preparing", "handed_over", *MOVES, "delivered", "returned"]},
     )

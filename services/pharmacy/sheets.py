@@ -75,7 +75,7 @@ def tracking(parcel: Parcel) -> dict[str, Any] | None:
     shown: dict[str, Any] = {
         "parcel_id": parcel.opened.parcel_id,
         "courier": parcel.opened.courier,
-        "status": parcel.status,
+        "state": parcel.state,
         "history": history,
     }
     if parcel.handed_over:

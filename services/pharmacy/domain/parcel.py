@@ -42,7 +42,7 @@ class Parcel:
         return self.delivered is not None or self.returned is not None
 
     @property
-    def status(self) -> str:
+    def state(self) -> str:
         """Where it is: the latest by the courier's own clock, whatever came last."""
         if self.delivered:
             return "delivered"

@@ -11,9 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from services.pharmacy.courier import signature
+from eventkit.signing import signature
 from services.pharmacy.problems import CATALOGUE
-from tests.unit.pharmacy.world import NOTICE_KEY, SIGNED_AT, World
+from tests.unit.pharmacy.world import NOTICE_KEY, SIGNED_AT, Stage, World
 
 PATIENT, DOCTOR, PHARMACIST = "patient:a1", "doctor:d1", "pharmacist:ph1"
 STRANGER, OTHER_DOCTOR, HIS, SERVICE = "patient:a2", "doctor:d2", "his:service:his", "service:service:consult"
@@ -26,14 +26,20 @@ NOTICE = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
+@pytest.fixture(scope="module")
+def stage() -> Stage:
+    return Stage()
 
 
 @pytest.fixture
-def client(world: World) -> FlaskClient:
-    return world.app().test_client()
+def world(stage: Stage) -> World:
+    stage.world = World()
+    return stage.world
+
+
+@pytest.fixture
+def client(stage: Stage, world: World) -> FlaskClient:
+    return stage.app.test_client()
 
 
 def get(client: FlaskClient, who: str, path: str) -> TestResponse:
@@ -165,7 +171,7 @@ def test_a_patient_chooses_and_follows_the_parcel(world: World, client: FlaskCli
     assert get(client, PATIENT, "/prescriptions/rx1/parcel").status_code == 404
     world.capture()
     world.due_for_courier()
-    assert get(client, PATIENT, "/prescriptions/rx1/parcel").json["status"] == "preparing"  # type: ignore[index]
+    assert get(client, PATIENT, "/prescriptions/rx1/parcel").json["state"] == "preparing"  # type: ignore[index]
     assert notice(client).json["code"] == "not_handed_over"  # type: ignore[index]
     world.run_due("hand_over")
     assert [notice(client).status_code for _ in range(2)] == [204, 204]
@@ -173,7 +179,7 @@ def test_a_patient_chooses_and_follows_the_parcel(world: World, client: FlaskCli
     delivered["occurred_at"] = "2026-11-24T09:00:00.000Z"
     assert notice(client, delivered).status_code == 204
     assert get(client, PATIENT, "/prescriptions/rx1/parcel").json == {
-        "parcel_id": "rx1", "courier": "anda", "status": "delivered", "tracking_no": "FZ1", "courier_fee_fen": 1200,
+        "parcel_id": "rx1", "courier": "anda", "state": "delivered", "tracking_no": "FZ1", "courier_fee_fen": 1200,
         "history": [
             {"status": "collected", "at": "2026-11-24T04:00:00.000Z"},
             {"status": "delivered", "at": "2026-11-24T09:00:00.000Z"},
@@ -222,10 +228,11 @@ def test_the_desk_may_not_take_money_twice(world: World, client: FlaskClient) ->
     world.issue()
     world.capture()
     assert get(client, HIS, "/internal/prescriptions/rx1").json["may_settle"] is False  # type: ignore[index]
-    late = World()
-    late.issue()
-    late.clock.advance(timedelta(hours=72))
-    assert get(late.app().test_client(), HIS, "/internal/prescriptions/rx1").json["may_settle"] is False  # type: ignore[index]
+    world.sign("rx2")
+    world.review(rx="rx2")
+    for passed, may_settle in ((timedelta(hours=71), True), (timedelta(hours=1), False)):
+        world.clock.advance(passed)
+        assert get(client, HIS, "/internal/prescriptions/rx2").json["may_settle"] is may_settle  # type: ignore[index]
 
 
 def test_the_desk_sees_no_address(world: World, client: FlaskClient) -> None:  # §31
@@ -240,20 +247,12 @@ def test_special_drugs_are_not_offered(client: FlaskClient) -> None:  # §25
     assert offered is not None
     assert offered["sample"] is True
     assert {drug["kind"] for drug in offered["drugs"]} == {"herbal"}
-    assert "H901" not in {drug["code"] for drug in offered["drugs"]}
+    assert "H901" not in {drug["drug_code"] for drug in offered["drugs"]}
 
 
-def test_the_queue_is_the_pharmacists(world: World) -> None:
-    asked: list[Any] = []
-
-    class Queue:
-        def waiting(self, now: Any) -> list[dict[str, Any]]:
-            asked.append(now)
-            return []
-
-    client = world.app(Queue()).test_client()
-    assert get(client, PHARMACIST, "/review-queue").json == {"prescriptions": []}
-    assert asked == [SIGNED_AT]
+def test_the_queue_is_what_waits_by_the_business_clock(client: FlaskClient) -> None:
+    waiting = {"prescription_id": f"waiting at {SIGNED_AT}"}
+    assert get(client, PHARMACIST, "/review-queue").json == {"prescriptions": [waiting]}
 
 
 def test_every_operation_says_what_it_refuses_and_all_of_it_is_in_the_catalogue(client: FlaskClient) -> None:

@@ -56,13 +56,13 @@ def test_in_any_order_and_twice_it_ends_at_the_door_with_the_couriers_fee() -> N
         for each in [*order, *order]:
             for event in note(state, each):
                 state = evolve(state, event)
-        assert state.status == "delivered"
+        assert state.state == "delivered"
         assert state.delivered is not None
         assert state.delivered.courier_fee_fen == 1200
 
 
 def test_where_it_is_follows_the_couriers_clock_not_the_mail() -> None:
-    assert parcel(opened, handed_over, moved("in_transit", 30), moved("collected", 5)).status == "in_transit"
+    assert parcel(opened, handed_over, moved("in_transit", 30), moved("collected", 5)).state == "in_transit"
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_from_the_signature_to_the_door(world: World) -> None:  # §20, §21
     assert world.stream("parcel-rx1") == ["ParcelOpened", "ParcelHandedOver", "ParcelMoved", "ParcelDelivered"]
     assert world.commits_of("ParcelOpened") == [["DispatchBegun", "ParcelOpened"]]
     assert world.commits_of("ParcelHandedOver") == [["ParcelHandedOver", "PrescriptionDispensed"]]
-    assert world.handlers.parcel("rx1").status == "delivered"
+    assert world.handlers.parcel("rx1").state == "delivered"
 
 
 def test_what_is_published_is_what_the_contract_says_and_nothing_personal(world: World) -> None:  # §31

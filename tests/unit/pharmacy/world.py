@@ -89,6 +89,8 @@ class World:
         self.handlers = Handlers(store, self.clock, Pens(), catalogue.drugs(), tuple(catalogue.couriers()))
         self.jobs = jobs(self.handlers, self.courier)
         self.inbox = policies.inboxes(self.handlers)[policies.GROUP]
+        queue: Any = SimpleNamespace(waiting=lambda now: [{"prescription_id": f"waiting at {now}"}])
+        self.counter = Counter(self.handlers, queue, self.courier, self.clock)
         self._numbers = iter(range(1_000_000))
 
     # --- what is done ---
@@ -195,10 +197,20 @@ class World:
             if event.topic is not None
         ]
 
-    def app(self, queue: Any = None) -> Flask:
-        queue = queue or SimpleNamespace(waiting=lambda now: [])
-        routes = make_routes(Counter(self.handlers, queue, self.courier, self.clock))
-        return create_app("pharmacy", [routes], Believer(), lambda: (True, {}))  # type: ignore[arg-type]
+
+
+class Stage:
+    """One application for many worlds, because building one takes longer than a test."""
+
+    world: World
+
+    def __init__(self) -> None:
+        believer: Any = Believer()
+        counter: Any = self
+        self.app: Flask = create_app("pharmacy", [make_routes(counter)], believer, lambda: (True, {}))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.world.counter, name)
 
 
 class Believer:
