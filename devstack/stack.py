@@ -71,6 +71,7 @@ class Stack:
         """
         if self.is_up():
             raise StackError(f"a stack is already running in {self.home}: use it, or `make down`")
+        self.stop()  # what is left of an earlier start whose supervisor was killed
         if wipe:
             self.wipe()
         for folder in ("run", "log", "data"):
