@@ -1,0 +1,78 @@
+"""python -m services.registration api | worker"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eventkit.auth import Verifier
+from eventkit.calls import Peer
+from eventkit.core import Core
+from eventkit.main import Service, Work, main
+from eventkit.settings import existing_file
+from eventkit.web import Routes
+from services.registration.directory import SAMPLE, Directory, read_directory
+from services.registration.events import registry
+from services.registration.handlers.accounts import Accounts
+from services.registration.handlers.booking import Booking
+from services.registration.handlers.messages import Messages
+from services.registration.handlers.people import People
+from services.registration.handlers.sessions import Sessions
+from services.registration.handlers.visits import Visits
+from services.registration.http import Desk
+from services.registration.http import routes as http_routes
+from services.registration.jobs import jobs
+from services.registration.login import LoginCodes
+from services.registration.notice import read_notice
+from services.registration.partners import His, Sms
+from services.registration.photos import PhotoFiles
+from services.registration.policies import inboxes
+from services.registration.read_model import ReadModel
+from services.registration.tokens import Clients, TokenIssuer, read_key
+
+
+def routes(core: Core) -> Sequence[Routes]:
+    env, settings = core.env, core.settings
+    issuer = TokenIssuer(read_key(existing_file(env, "FUZHEN_JWT_KEY_FILE")), settings.jwt_issuer)
+    core.verifier = Verifier(issuer, settings.jwt_issuer)
+    eligibility = Peer("eligibility", env.str("FUZHEN_ELIGIBILITY_URL"), headers=issuer.headers)
+    clients = Clients(existing_file(env, "FUZHEN_CLIENTS_FILE"))
+    directory, notice, photos = _directory(core), read_notice(), PhotoFiles(core.database, core.vault)
+    people, sessions = People(core, His(env), photos), Sessions(core, directory)
+    http_routes.desk = Desk(
+        core=core,
+        directory=directory,
+        notice=notice,
+        issuer=issuer,
+        accounts=Accounts(core, directory, LoginCodes(core.database, core.vault), issuer, clients, Sms(env)),
+        people=people,
+        photos=photos,
+        sessions=sessions,
+        booking=Booking(core, people, sessions, eligibility, notice),
+        visits=Visits(core),
+        read_model=ReadModel(core.database),
+    )
+    return [http_routes]
+
+
+def work(core: Core) -> Work:
+    visits = Visits(core)
+    messages, read_model = Messages(core, visits), ReadModel(core.database)
+    return Work(
+        jobs=jobs(visits, messages, Sms(core.env)),
+        views=[read_model.sessions_view, read_model.visits_view],
+        inboxes=inboxes(visits, messages),
+    )
+
+
+def prepare(core: Core) -> None:
+    ReadModel(core.database).ensure_indexes()
+    LoginCodes(core.database, core.vault).ensure_indexes()
+
+
+def _directory(core: Core) -> Directory:
+    """The hospital's own file where one is named, the sample otherwise."""
+    return read_directory(core.env.path("FUZHEN_DIRECTORY_FILE", SAMPLE))
+
+
+if __name__ == "__main__":
+    main(Service("registration", registry, routes=routes, work=work, prepare=prepare))

@@ -1,0 +1,289 @@
+"""What registration writes down. Events with a topic travel; others, and all `personal()` values, stay (§31)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from eventkit.events import Refusal, Registry, personal
+
+__all__ = [
+    "AccountOpened", "CardBound", "ClaimReleased", "DiaryEntered", "MessageGivenUp", "MessagePlanned", "MessageSent",
+    "PatientAdded", "PatientLinked", "PhoneTaken", "PhotoAdded", "Refusal", "SessionOpened", "Slot", "SlotHeld",
+    "SlotReleased", "SlotSold", "VisitAccepted", "VisitBooked", "VisitClaimed", "VisitDescribed", "VisitFinished",
+    "VisitLapsed", "VisitRequested", "VisitWithdrawn", "registry",
+]
+
+registry = Registry("registration")
+
+SESSIONS = "registration.session.v1"
+VISITS = "registration.visit.v1"
+
+
+# --- accounts and patients: streams phone-<blind phone>, account-<id>, patient-<id>, photo-<id>
+
+
+@registry.event("PhoneTaken")
+@dataclass(frozen=True, slots=True)
+class PhoneTaken:
+    """One account a phone: whoever writes this first has it (§7)."""
+
+    account_id: str
+
+
+@registry.event("AccountOpened", person="account_id")
+@dataclass(frozen=True, slots=True)
+class AccountOpened:
+    account_id: str
+    phone: str | None = personal()
+
+
+@registry.event("PatientLinked")
+@dataclass(frozen=True, slots=True)
+class PatientLinked:
+    """The account's list of its patients."""
+
+    account_id: str
+    patient_id: str
+
+
+@registry.event("PatientAdded")
+@dataclass(frozen=True, slots=True)
+class PatientAdded:
+    """`his_patient_id` is the real person; the same person under two accounts is two patients. The guardian's fields
+    stand where the patient was under age when added, `guardian_consented_at` with them (§26)."""
+
+    patient_id: str
+    account_id: str
+    his_patient_id: str
+    relation: str
+    guardian_consented_at: datetime | None = None
+    name: str | None = personal()
+    id_number: str | None = personal()
+    phone: str | None = personal()
+    birth_date: date | None = personal()
+    sex: str | None = personal()
+    guardian_name: str | None = personal()
+    guardian_id_number: str | None = personal()
+    guardian_phone: str | None = personal()
+    guardian_relation: str | None = personal()
+
+
+@registry.event("CardBound")
+@dataclass(frozen=True, slots=True)
+class CardBound:
+    """`kind` is visit_card or insurance_card; `card_kind` says who pays: beijing_insured, other_insured, uninsured."""
+
+    patient_id: str
+    card_id: str
+    kind: str
+    card_kind: str
+    card_no: str | None = personal()
+
+
+@registry.event("PhotoAdded")
+@dataclass(frozen=True, slots=True)
+class PhotoAdded:
+    """The picture itself is sealed in the collection `photos`."""
+
+    photo_id: str
+    patient_id: str
+    account_id: str
+
+
+# --- sessions: streams session-<id>, diary-<doctor>.<day>, slot-<id>
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    slot_id: str
+    starts_at: datetime
+
+
+@registry.event("SessionOpened", topic=SESSIONS, key="session_id")
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    session_id: str
+    doctor_id: str
+    department_id: str
+    title: str
+    day: date
+    starts_at: datetime
+    ends_at: datetime
+    fee_fen: int
+    slots: tuple[Slot, ...]
+
+
+@registry.event("DiaryEntered")
+@dataclass(frozen=True, slots=True)
+class DiaryEntered:
+    """A doctor's day: nobody sits in two sessions at once."""
+
+    session_id: str
+    starts_at: datetime
+    ends_at: datetime
+
+
+@registry.event("SlotHeld")
+@dataclass(frozen=True, slots=True)
+class SlotHeld:
+    slot_id: str
+    session_id: str
+    visit_id: str
+
+
+@registry.event("SlotSold")
+@dataclass(frozen=True, slots=True)
+class SlotSold:
+    slot_id: str
+    session_id: str
+    visit_id: str
+
+
+@registry.event("SlotReleased")
+@dataclass(frozen=True, slots=True)
+class SlotReleased:
+    slot_id: str
+    session_id: str
+    visit_id: str
+
+
+# --- visits: streams visit-<id>, live-<person>.<doctor>.<day>
+
+
+@registry.event("VisitRequested", topic=VISITS, key="visit_id")
+@dataclass(frozen=True, slots=True)
+class VisitRequested:
+    visit_id: str
+    patient_id: str
+    account_id: str
+    doctor_id: str
+    department_id: str
+    session_id: str
+    slot_id: str
+    day: date
+    starts_at: datetime
+    entrance: str
+    card_id: str
+    card_kind: str
+    title: str
+    fee_fen: int
+    assessment_id: str
+    hold_until: datetime
+
+
+@registry.event("VisitDescribed")
+@dataclass(frozen=True, slots=True)
+class VisitDescribed:
+    """What came with the request and does not travel: the confirmed notice (§4), the declaration (§3), the condition
+    and its photos (§10). `claim` names the stream that keeps one live visit (§30)."""
+
+    visit_id: str
+    patient_id: str
+    his_patient_id: str
+    claim: str
+    notice_version: str
+    notice_confirmed_at: datetime
+    notice_confirmed_by: str
+    follow_up: bool
+    stable: bool
+    emergency: bool
+    photo_ids: tuple[str, ...] = ()
+    chief_complaint: str | None = personal()
+    present_illness: str | None = personal()
+    past_history: str | None = personal()
+    allergies: str | None = personal()
+
+
+@registry.event("VisitBooked", topic=VISITS, key="visit_id")
+@dataclass(frozen=True, slots=True)
+class VisitBooked:
+    visit_id: str
+    order_id: str
+    patient_id: str
+    account_id: str
+    doctor_id: str
+    department_id: str
+    session_id: str
+    slot_id: str
+    day: date
+    starts_at: datetime
+    card_kind: str
+    fee_fen: int
+
+
+@registry.event("VisitLapsed", topic=VISITS, key="visit_id")
+@dataclass(frozen=True, slots=True)
+class VisitLapsed:
+    """`reason`: unpaid, ineligible."""
+
+    visit_id: str
+    slot_id: str
+    reason: str
+
+
+@registry.event("VisitWithdrawn", topic=VISITS, key="visit_id")
+@dataclass(frozen=True, slots=True)
+class VisitWithdrawn:
+    """`reason`: missed, declined, silent, patient, session_cancelled, ineligible."""
+
+    visit_id: str
+    slot_id: str
+    reason: str
+
+
+@registry.event("VisitAccepted")
+@dataclass(frozen=True, slots=True)
+class VisitAccepted:
+    """Consult said so; from here the patient can no longer withdraw (§29)."""
+
+    visit_id: str
+
+
+@registry.event("VisitFinished")
+@dataclass(frozen=True, slots=True)
+class VisitFinished:
+    visit_id: str
+
+
+@registry.event("VisitClaimed")
+@dataclass(frozen=True, slots=True)
+class VisitClaimed:
+    visit_id: str
+
+
+@registry.event("ClaimReleased")
+@dataclass(frozen=True, slots=True)
+class ClaimReleased:
+    visit_id: str
+
+
+# --- text messages: stream message-<id>
+
+
+@registry.event("MessagePlanned")
+@dataclass(frozen=True, slots=True)
+class MessagePlanned:
+    """`cause` is the id of the event that is told, and the number under which the SMS partner takes it once."""
+
+    message_id: str
+    cause: str
+    account_id: str
+    visit_id: str
+    template: str
+    params: dict[str, str]
+
+
+@registry.event("MessageSent")
+@dataclass(frozen=True, slots=True)
+class MessageSent:
+    message_id: str
+
+
+@registry.event("MessageGivenUp")
+@dataclass(frozen=True, slots=True)
+class MessageGivenUp:
+    """`reason` is the partner's code, or no_phone when the account's key is erased."""
+
+    message_id: str
+    reason: str

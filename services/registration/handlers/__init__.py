@@ -1,0 +1,1 @@
+"""Load → decide → append. Partners and other services are asked before a write, never inside one."""

@@ -1,0 +1,150 @@
+"""The account's patients, their cards and photos (§7, §8, §10)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from flask import Response, request
+from flask.typing import ResponseReturnValue
+from flask.views import MethodView
+
+from eventkit.events import Refusal
+from eventkit.web import caller, command_request
+from services.registration import schemas
+from services.registration.domain.people import AddPatient, BindCard, Guardian, Patient
+from services.registration.http.base import desk, routes
+from services.registration.photos import MAX_UPLOAD_BYTES
+
+_PATIENT = {
+    "patient_id": "5c0e…", "name": "林复安", "id_number": "1101**********1234", "phone": "199****0001",
+    "birth_date": "1968-03-02", "sex": "female", "relation": "self", "guardian_consented": False,
+    "cards": [{"card_id": "C00000001", "kind": "insurance_card", "card_kind": "beijing_insured", "card_no": "0001"}],
+}
+
+
+@routes.route("/patients")
+class PatientsView(MethodView):
+    @routes.response(200, schemas.PatientsSchema, example={"patients": [_PATIENT]})
+    @routes.access("patient")
+    @routes.refuses("unavailable")
+    def get(self) -> ResponseReturnValue:
+        """My patients, numbers masked."""
+        return {"patients": [_masked(patient) for patient in desk().people.of_account(caller().subject)]}
+
+    @routes.arguments(schemas.AddPatientSchema, example={
+        "name": "林复安", "id_number": "11010019680302042X", "phone": "19900000001", "relation": "self",
+    })
+    @routes.response(201, schemas.PatientAddedSchema, example={"patient_id": "5c0e…"})
+    @routes.access("patient")
+    @routes.command
+    @routes.refuses(
+        "invalid_input", "id_number_wrong", "real_name_unmatched", "patient_known", "guardian_needed", "guardian_wrong",
+        "guardian_must_act", "partner_unavailable",
+    )
+    def post(self, body: dict[str, Any]) -> ResponseReturnValue:
+        """Add a person under their real name (§7), a minor with the guardian's consent (§26)."""
+        details = {**body, "guardian": Guardian(**body["guardian"]) if "guardian" in body else None}
+        answer = desk().people.add(command_request(body), AddPatient(account_id=caller().subject, **details))
+        return answer.body, answer.status
+
+
+@routes.route("/patients/<patient_id>")
+class PatientView(MethodView):
+    @routes.response(200, schemas.PatientSchema, example=_PATIENT)
+    @routes.access("patient")
+    @routes.refuses("not_found", "unavailable")
+    def get(self, patient_id: str) -> ResponseReturnValue:
+        """One of my patients, numbers masked."""
+        return _masked(desk().people.patient(patient_id, caller().subject))
+
+
+@routes.route("/patients/<patient_id>/cards")
+class CardsView(MethodView):
+    @routes.arguments(schemas.BindCardSchema, example={"card_no": "1000000001", "kind": "insurance_card"})
+    @routes.response(201, schemas.CardBoundSchema, example={"card_id": "C00000001", "card_kind": "beijing_insured"})
+    @routes.access("patient")
+    @routes.command
+    @routes.refuses("invalid_input", "not_found", "card_unknown", "partner_unavailable")
+    def post(self, body: dict[str, Any], patient_id: str) -> ResponseReturnValue:
+        """Bind a card that this person has used at this hospital (§8); 200 when it is bound already."""
+        answer = desk().people.bind_card(command_request(body), caller(), patient_id, BindCard(**body))
+        return answer.body, answer.status
+
+
+@routes.route("/patients/<patient_id>/photos")
+class PhotosView(MethodView):
+    @routes.response(201, schemas.PhotoSchema, example={"photo_id": "e41b…"})
+    @routes.doc(requestBody={"required": True, "content": {
+        "image/jpeg": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {"schema": {
+            "type": "object", "properties": {"photo": {"type": "string", "format": "binary"}}, "required": ["photo"],
+        }},
+    }})
+    @routes.access("patient")
+    @routes.command
+    @routes.refuses("not_found", "photo_unreadable", "too_large")
+    def post(self, patient_id: str) -> ResponseReturnValue:
+        """Upload a photo of the tongue or of a result, JPEG, PNG or WebP, up to 8 MB (§10). Only the picture is kept:
+        where and with what it was taken is removed."""
+        request.max_content_length = MAX_UPLOAD_BYTES
+        if request.mimetype == "multipart/form-data":
+            sent = request.files.get("photo")
+            upload = sent.read() if sent else b""
+        else:
+            upload = request.get_data()
+        keyed = command_request({"sha256": hashlib.sha256(upload).hexdigest()})
+        answer = desk().people.add_photo(keyed, caller(), patient_id, upload)
+        return answer.body, answer.status
+
+
+@routes.route("/photos/<photo_id>")
+class PhotoView(MethodView):
+    @routes.response(200, {"type": "string", "format": "binary"}, content_type="image/jpeg")
+    @routes.access("patient", "doctor")
+    @routes.refuses("not_found", "unavailable")
+    def get(self, photo_id: str) -> Response:
+        """The picture as JPEG: for its own account, and for the doctor of a visit that shows it (§31)."""
+        photo = desk().people.photo(photo_id)
+        if not (caller().has("patient") and photo.account_id == caller().subject) and not _shown_to_doctor(photo_id):
+            raise Refusal("not_found")
+        return Response(desk().photos.read(photo_id), mimetype="image/jpeg")
+
+
+def _shown_to_doctor(photo_id: str) -> bool:
+    if not caller().has("doctor"):
+        return False
+    for visit_id in desk().read_model.visits_showing(photo_id, caller().subject):
+        try:
+            desk().visits.visit_of(caller(), visit_id)
+        except Refusal:
+            continue
+        return True
+    return False
+
+
+def _masked(patient: Patient) -> dict[str, Any]:
+    added = patient.added
+    return {
+        "patient_id": added.patient_id,
+        "name": added.name,
+        "id_number": _stars(added.id_number, 4, 4),
+        "phone": _stars(added.phone, 3, 4),
+        "birth_date": added.birth_date.isoformat() if added.birth_date else None,
+        "sex": added.sex,
+        "relation": added.relation,
+        "guardian_consented": added.guardian_consented_at is not None,
+        "cards": [
+            {
+                "card_id": card.card_id,
+                "kind": card.kind,
+                "card_kind": card.card_kind,
+                "card_no": card.card_no and card.card_no[-4:],
+            }
+            for card in patient.cards
+        ],
+    }
+
+
+def _stars(value: str | None, first: int, last: int) -> str | None:
+    return value and value[:first] + "*" * (len(value) - first - last) + value[-last:]

@@ -1,0 +1,27 @@
+"""Work that became due (design rule 5). A row's id is the idempotency key of its command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from eventkit.deadlines import Again, Job, Row
+from eventkit.store import Request
+from services.registration.handlers.messages import Messages
+from services.registration.handlers.visits import Visits
+from services.registration.partners import Sms
+
+
+def jobs(visits: Visits, messages: Messages, sms: Sms) -> Mapping[str, Job]:
+    def lapse_visit(row: Row) -> Again | None:
+        visits.lapse(_request(row), row.args["visit_id"], "unpaid")
+        return None
+
+    def send_message(row: Row) -> Again | None:
+        messages.send(_request(row), row.args["message_id"], sms)
+        return None
+
+    return {"lapse_visit": lapse_visit, "send_message": send_message}
+
+
+def _request(row: Row) -> Request:
+    return Request(caller="jobs", route=row.job, key=row.id)

@@ -1,0 +1,73 @@
+"""What others' events make registration do. No partner is called here: what must be told goes out by a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from eventkit.envelope import Envelope
+from eventkit.inbox import Handler, request_for
+from services.registration.handlers.messages import Messages
+from services.registration.handlers.visits import Visits
+
+POLICIES = "registration.policies"
+NOTICES = "registration.notices"
+VISIT_FEE = "visit_fee"
+
+
+def inboxes(visits: Visits, messages: Messages) -> Mapping[str, Mapping[str, Handler]]:
+    return {POLICIES: _policies(visits), NOTICES: _notices(messages)}
+
+
+def _policies(visits: Visits) -> Mapping[str, Handler]:
+    def captured(envelope: Envelope) -> None:
+        """§11; of a prescription's payment registration knows nothing."""
+        data = envelope.data
+        if data["kind"] == VISIT_FEE:
+            visits.complete(request_for(POLICIES, envelope), data["visit_id"], data["order_id"], late=data["late"])
+
+    def expired(envelope: Envelope) -> None:
+        """§10: payment says when a hold is over, so that a payment in the last second wins."""
+        if envelope.data["kind"] == VISIT_FEE:
+            visits.lapse(request_for(POLICIES, envelope), envelope.data["visit_id"], "unpaid")
+
+    def withdrawn(reason: str) -> Handler:
+        return lambda envelope: visits.withdraw(request_for(POLICIES, envelope), envelope.data["visit_id"], reason)
+
+    def refused(envelope: Envelope) -> None:
+        """§5 at payment and at acceptance; at booking there is no visit yet."""
+        data = envelope.data
+        if data["checkpoint"] != "booking":
+            visits.turn_ineligible(request_for(POLICIES, envelope), data["visit_id"], data["checkpoint"])
+
+    return {
+        "PaymentCaptured": captured,
+        "PaymentExpired": expired,
+        "ConsultMissed": withdrawn("missed"),  # §18
+        "ConsultDeclined": withdrawn("declined"),  # §19
+        "ConsultAbandoned": withdrawn("silent"),  # §27
+        "ConsultAccepted": lambda envelope: visits.accept(request_for(POLICIES, envelope), envelope.data["visit_id"]),
+        "ConsultFinished": lambda envelope: visits.finish(request_for(POLICIES, envelope), envelope.data["visit_id"]),
+        "EligibilityRefused": refused,
+    }
+
+
+def _notices(messages: Messages) -> Mapping[str, Handler]:
+    def tell(template: str) -> Handler:
+        return lambda envelope: messages.plan(request_for(NOTICES, envelope), envelope, template)
+
+    def tell_reason(template: str) -> Handler:
+        return lambda envelope: messages.plan(
+            request_for(NOTICES, envelope), envelope, f"{template}.{envelope.data['reason']}"
+        )
+
+    def refunded(envelope: Envelope) -> None:
+        amount = envelope.data["amount_fen"]
+        yuan = f"{amount // 100}.{amount % 100:02d}"
+        messages.plan(request_for(NOTICES, envelope), envelope, "refund_succeeded", amount=yuan)
+
+    return {
+        "VisitBooked": tell("visit_booked"),
+        "VisitLapsed": tell_reason("visit_lapsed"),
+        "VisitWithdrawn": tell_reason("visit_withdrawn"),
+        "RefundSucceeded": refunded,
+    }

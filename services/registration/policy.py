@@ -1,0 +1,94 @@
+"""Every number here that is somebody's policy, dated: what holds on a day is the last row that began by then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """§26 ages in full years, §10 the hold while a patient pays, and the limits of what may be sent to us."""
+
+    valid_from: date
+    guardian_consents_under: int
+    guardian_acts_under: int
+    hold: timedelta
+    backstop: timedelta  # how long after a hold's end registration waits for payment's word before ending it by itself
+    photos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """§12: the medical service fee by channel and title."""
+
+    valid_from: date
+    channel: str
+    title: str
+    fee_fen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """§6; `qr_content` is what its QR code says."""
+
+    entrance: str
+    name: str
+    name_en: str
+    qr_content: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginLimits:
+    """§7: one-time codes. Wall time, not the movable clock: they keep strangers out."""
+
+    digits: int = 6
+    valid: timedelta = timedelta(minutes=5)
+    tries: int = 5
+    codes_an_hour: int = 20
+
+
+Dated = TypeVar("Dated", Policy, Tariff)
+
+POLICIES = (
+    Policy(
+        valid_from=date(2024, 1, 1),
+        guardian_consents_under=14,
+        guardian_acts_under=8,
+        hold=timedelta(minutes=15),
+        backstop=timedelta(minutes=10),
+        photos=9,
+    ),
+)
+
+INTERNET = "internet"
+TARIFFS = tuple(
+    Tariff(date(2024, 1, 1), INTERNET, title, 50_00) for title in ("ordinary", "associate_chief", "chief", "renowned")
+)
+
+ENTRANCES = (
+    Entrance("official_account", "微信公众号", "WeChat official account", "https://fuzhen.example/e/official-account"),
+    Entrance("mini_program", "微信小程序", "WeChat mini-program", "https://fuzhen.example/e/mini-program"),
+    Entrance("app", "手机应用(iOS、安卓)", "App (iOS, Android)", "https://fuzhen.example/e/app"),
+)
+
+LOGIN = LoginLimits()
+
+
+def policy_on(day: date, policies: Sequence[Policy] = POLICIES) -> Policy:
+    """Raises LookupError before the first row."""
+    return _last(day, policies)
+
+
+def fee_on(day: date, channel: str, title: str, tariffs: Sequence[Tariff] = TARIFFS) -> int:
+    """§12: fen. Raises LookupError for a title that has no tariff yet."""
+    return _last(day, [tariff for tariff in tariffs if (tariff.channel, tariff.title) == (channel, title)]).fee_fen
+
+
+def _last(day: date, rows: Sequence[Dated]) -> Dated:
+    begun = [row for row in rows if row.valid_from <= day]
+    if not begun:
+        raise LookupError(f"nothing is laid down for {day}")
+    return max(begun, key=lambda row: row.valid_from)
