@@ -163,7 +163,7 @@ class WeChatPayNotices(MethodView):
 
 @routes.route("/ledger")
 class Ledger(MethodView):
-    @routes.arguments(schemas.LedgerQuerySchema, location="query", example={"visit_id": "6f1c"})
+    @routes.arguments(schemas.LedgerQuerySchema, location="query")
     @routes.response(200, schemas.LedgerSchema, example={
         "totals": SUMS,
         "by_leg": {"fund": FUND, "account": dict.fromkeys(SUMS, 0), "cash": CASH},
