@@ -14,7 +14,7 @@ from rich.table import Table
 
 from devstack.stack import FINE, Stack, StackError
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def progress(started: float) -> Callable[[dict[str, Any]], None]:
@@ -59,7 +59,8 @@ def run(stack: Stack, options: argparse.Namespace) -> int:
         bring_up(stack, options, daemon=False)
     try:
         environment = {**os.environ, "FUZHEN_HOME": str(stack.home), "FUZHEN_PORT_BASE": str(stack.base)}
-        return subprocess.run(options.command, check=False, env=environment).returncode
+        command = options.command[1:] if options.command[:1] == ["--"] else options.command
+        return subprocess.run(command, check=False, env=environment).returncode
     finally:
         if ours:
             stack.stop()
@@ -129,7 +130,7 @@ def main() -> int:
     try:
         return act(Stack(), options)
     except StackError as error:
-        console.print(f"[red]✘[/] {error}", markup=True)
+        console.print(f"✘ {error}", style="red", markup=False)
         return 1
     except KeyboardInterrupt:
         return 130
