@@ -60,7 +60,7 @@ def booking(stage: Stage, patient: Patient, session: Session, slot: int = 0, pho
         "card_id": patient.card_id,
         "session_id": session.session_id,
         "slot_id": session.slots[slot],
-        "entrance": "wechat_mini_program",
+        "entrance": "mini_program",
         "notice_version": notice["version"],
         "condition": CONDITION,
         "photo_ids": photos or [],
@@ -109,7 +109,7 @@ def pays(stage: Stage, visit: Visit, kind: str) -> dict[str, Any]:
         stage.partner("wechatpay").post("/sandbox/pay", {"prepay_id": prepay["prepay_id"]}), 200, "charged",
     )
     stage.heard_of(visit.visit_id, "PaymentCaptured", order["order_id"])
-    return order_of(stage, visit, kind, "captured")
+    return order_of(stage, visit, kind, "paid")
 
 
 def booked(stage: Stage, doctor: int = 0) -> Visit:
