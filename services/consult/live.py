@@ -32,9 +32,10 @@ from services.consult.handlers import conversation_stream
 log = logging.getLogger(__name__)
 
 PING_SECONDS = 20
-STALLED_SECONDS = 10
+STALLED_SECONDS = 5  # without a byte taken from a full send buffer
 RETRY_SECONDS = 0.5
 LARGEST_FRAME = 32 * 1024
+SEND_BUFFER = 256 * 1024  # of the kernel, a connection; more than this is never waiting for a client
 WAITING_FRAMES = 64  # received and not handled yet, then the sender is flooding us
 WAITING_ANSWERS = 64
 LINES_OF_ONE = 8  # open connections of one account or doctor, a process
@@ -244,6 +245,7 @@ class SharedSocket:
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", STALLED_SECONDS, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._sock = sock
         self._writing = threading.Lock()
 
