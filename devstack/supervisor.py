@@ -138,6 +138,7 @@ class Supervisor:
             code = await exited
             if process.ready is None and code == 0:
                 self._ready(process, "done", began)
+                self._set(process, pid=0)
             return code
         finally:
             if not exited.done():
