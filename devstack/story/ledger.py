@@ -16,9 +16,12 @@ def settle_the_books(stage: Stage) -> None:
 
     def books() -> Any:
         ours = cashier.get("/api/payment/ledger").json()
+        provider = stage.partner("wechatpay").get("/sandbox/books").json()["totals"]
+        insurer = stage.partner("insurer").get("/sandbox/books").json()["totals"]
         theirs = {
-            "cash": stage.partner("wechatpay").get("/sandbox/books").json()["totals"],
-            "fund": stage.partner("insurer").get("/sandbox/books").json()["totals"],
+            "cash": (provider["paid_fen"], provider["refunded_fen"]),
+            "fund": (insurer["claimed_fund_fen"], insurer["reversed_fund_fen"]),
+            "account": (insurer["claimed_account_fen"], insurer["reversed_account_fen"]),
         }
         return ours, theirs
 
@@ -36,15 +39,14 @@ def settle_the_books(stage: Stage) -> None:
     stage.tell("check", "paid = refunded + held + earned, and the provider's and the insurer's sums are the same", "✔")
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+def differences(ours: dict[str, Any], theirs: dict[str, tuple[int, int]]) -> list[str]:
+    """`theirs`: what each leg's owner was paid and gave back, in fen."""
     found = []
-    for leg, sums in ours["legs"].items():
+    for leg, sums in ours["by_leg"].items():
         if sums["paid_fen"] != sums["refunded_fen"] + sums["held_fen"] + sums["earned_fen"]:
             found.append(f"{leg}: paid is not refunded + held + earned: {sums}")
-        if leg in theirs:
-            for name in ("paid_fen", "refunded_fen"):
-                if sums[name] != theirs[leg][name]:
-                    found.append(f"{leg} {name}: ours {sums[name]}, theirs {theirs[leg][name]}")
+        if (sums["paid_fen"], sums["refunded_fen"]) != theirs[leg]:
+            found.append(f"{leg}: ours {sums['paid_fen']} paid, {sums['refunded_fen']} refunded; theirs {theirs[leg]}")
     return found
 
 
@@ -52,6 +54,6 @@ def show(stage: Stage, ours: dict[str, Any]) -> None:
     table = Table(title="ledger (yuan)", title_justify="left")
     for name in ("leg", "paid", "refunded", "held", "earned"):
         table.add_column(name, justify="left" if name == "leg" else "right")
-    for leg, sums in ours["legs"].items():
+    for leg, sums in ours["by_leg"].items():
         table.add_row(leg, *(yuan(sums[f"{name}_fen"]) for name in ("paid", "refunded", "held", "earned")))
     stage.console.print(table)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from devstack import ports
 from devstack.story import scenes
 from devstack.story.cast import at_the_hospital, log_in, log_in_as, new_phone, sign_up
 from devstack.story.scenes import Visit
-from devstack.story.stage import Stage, yuan
+from devstack.story.stage import Stage, StoryFailed, yuan
 
 Story = Callable[[Stage], None]
 
@@ -87,10 +88,8 @@ async def _talk(stage: Stage, visit: Visit) -> None:
         connect(url, additional_headers=doctor, proxy=None) as in_practice,
     ):
         async with asyncio.timeout(20):
-            await in_practice.send(json.dumps({"kind": "text", "text": "您好,最近食欲怎样?", "key": "doctor-1"}))
-            await _until_text(at_home, "您好,最近食欲怎样?")
-            await at_home.send(json.dumps({"kind": "text", "text": "食欲好转,夜里不痛了", "key": "patient-2"}))
-            await _until_text(in_practice, "食欲好转,夜里不痛了")
+            await _say(in_practice, at_home, "您好,最近食欲怎样?")
+            await _say(at_home, in_practice, "食欲好转,夜里不痛了")
     stage.tell("both", "talk live over WebSocket through the gateway (§17)", "→ each hears the other")
     page = stage.asked(
         "patient", "reads the message page by HTTP",
@@ -102,8 +101,15 @@ async def _talk(stage: Stage, visit: Visit) -> None:
     stage.heard(visit.visit_id, "MessagePosted")
 
 
-async def _until_text(socket: Any, text: str) -> None:
-    async for frame in socket:
+async def _say(speaker: ClientConnection, listener: ClientConnection, text: str) -> None:
+    await speaker.send(json.dumps({"kind": "text", "text": text, "key": uuid.uuid4().hex}))
+    async for frame in speaker:
+        answer = json.loads(frame)
+        if answer["type"] == "problem":
+            raise StoryFailed(f"a message was refused: {answer}")
+        if answer["type"] == "ack":
+            break
+    async for frame in listener:
         if json.loads(frame).get("text") == text:
             return
 
@@ -141,21 +147,22 @@ def expired(stage: Stage) -> None:
     scenes.accepts(stage, visit)
     sheet = scenes.prescribes(stage, visit, log_in_as(stage, "pharmacist"))
     order = scenes.order_of(stage, visit, "prescription")
-    prepay = stage.asked(
+    stage.asked(
         "patient", "opens the payment and puts the phone away",
         visit.patient.api.post(f"/api/payment/orders/{order['order_id']}/prepay", {"channel": "jsapi"}), 200, "prepay",
     )
+    wechat = stage.partner("wechatpay")
+    trade = wechat.get("/sandbox/books").json()["trades"][-1]["out_trade_no"]
     stage.move_clock(
         datetime.fromisoformat(sheet["valid_until"]) + timedelta(milliseconds=1), "three days pass unpaid"
     )
     stage.heard(visit.visit_id, "PaymentExpired", "PrescriptionExpired")
     again = visit.patient.api.post(f"/api/payment/orders/{order['order_id']}/prepay", {"channel": "jsapi"})
-    stage.asked("patient", "wants to pay after all (§23)", again, 409, code="order_expired")
-    wechat = stage.partner("wechatpay")
-    wechat.post("/sandbox/misbehave", {"kind": "capture_after_close"})
+    stage.asked("patient", "wants to pay after all (§23)", again, 409, code="payment_expired")
+    wechat.post("/sandbox/misbehave", {"kind": "capture_after_close", "target": trade})
     stage.asked(
         "wechatpay", "charges an order that was closed: it happens",
-        wechat.post("/sandbox/pay", {"prepay_id": prepay["prepay_id"]}), 200, "late capture",
+        wechat.post("/sandbox/pay", {"out_trade_no": trade}), 200, "late capture",
     )
     scenes.refunded(stage, visit, "expired", order["order_id"])
     stage.never_heard(visit.visit_id, "CourierDispatchDue", "PrescriptionDispensed")
@@ -195,7 +202,7 @@ def offline(stage: Stage) -> None:
     stage.asked(
         "patient", "tries to pay online as well: both ways at once are impossible (§23)",
         visit.patient.api.post(f"/api/payment/orders/{order['order_id']}/prepay", {"channel": "jsapi"}),
-        409, code="order_settled_offline",
+        409, code="settled_offline",
     )
 
 
@@ -209,8 +216,11 @@ def refused(stage: Stage) -> None:
     ):
         known = at_the_hospital(stage, **person)
         phone = new_phone()
-        child = {"name": guardian["name"], "id_number": guardian["id_number"], "phone": new_phone()}
-        patient = sign_up(stage, log_in(stage, phone), known, phone, guardian=child if "age" in person else None)
+        mother = {
+            "name": guardian["name"], "id_number": guardian["id_number"], "phone": phone, "relation": "parent",
+            "consents": True,
+        }
+        patient = sign_up(stage, log_in(stage, phone), known, phone, guardian=mother if "age" in person else None)
         answer = stage.asked(
             who, "wants to book (§1, §2, §5)", scenes.booking(stage, patient, session), 422, code="not_eligible"
         )
@@ -228,7 +238,7 @@ def refused(stage: Stage) -> None:
     stage.asked(
         "patient", "pays too late",
         visit.patient.api.post(f"/api/payment/orders/{order['order_id']}/prepay", {"channel": "jsapi"}),
-        409, code="order_expired",
+        409, code="payment_expired",
     )
     scenes.slot_is_back(stage, visit)
 
