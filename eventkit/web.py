@@ -16,6 +16,7 @@ from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from flask_smorest import Api, Blueprint
 from marshmallow import Schema, fields
+from pymongo.errors import PyMongoError
 from werkzeug.exceptions import HTTPException
 
 from eventkit import store
@@ -162,6 +163,7 @@ def create_app(
 
     app.register_error_handler(Refusal, lambda refusal: problem(refusal.code, refusal.facts))
     app.register_error_handler(store.StoreUnavailable, _unavailable)
+    app.register_error_handler(PyMongoError, _unavailable)
     app.register_error_handler(KeysUnavailable, _unavailable)
     app.register_error_handler(Unanswered, lambda _: _later("partner_unavailable"))
     app.register_error_handler(ErasedPerson, lambda _: problem("not_found"))

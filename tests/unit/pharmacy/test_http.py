@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from flask.testing import FlaskClient
+from pymongo.errors import AutoReconnect
 from werkzeug.test import TestResponse
 
 from eventkit.signing import signature
@@ -240,6 +241,15 @@ def test_the_desk_sees_no_address(world: World, client: FlaskClient) -> None:  #
     shown = get(client, HIS, "/internal/prescriptions/rx1").text
     assert "海淀" not in shown
     assert "苏黄" in shown
+
+
+def test_a_database_that_does_not_answer_is_no_error_of_ours(world: World, client: FlaskClient) -> None:
+    def silent(now: Any) -> Any:
+        raise AutoReconnect("no primary")
+
+    world.counter.queue.waiting = silent  # type: ignore[method-assign]
+    refused = get(client, PHARMACIST, "/review-queue")
+    assert (refused.status_code, refused.json["code"]) == (503, "unavailable")  # type: ignore[index]
 
 
 def test_special_drugs_are_not_offered(client: FlaskClient) -> None:  # §25
