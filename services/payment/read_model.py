@@ -95,6 +95,7 @@ class Change:
 def changes(recorded: Recorded) -> list[Change]:
     """What one own event changes. Setting only: a repeat sets the same."""
     event = recorded.event
+    facts: Row
     match event:
         case OrderOpened():
             facts = {"visit_id": event.visit_id, "kind": event.kind}
@@ -156,13 +157,8 @@ def buckets(paid_fen: int, refunded_fen: int, *, earned: bool) -> dict[str, int]
     }
 
 
-def is_earned(line: Mapping[str, Any]) -> bool:
-    """The care was given and the money came in time; nothing of it goes back."""
-    return bool(line.get("earned")) and not line.get("late") and not line.get("refunding")
-
-
 def ledger_of(groups: Iterable[Mapping[str, Any]]) -> Row:
-    """Sum groups of {kind, earned (as `is_earned`), paid: {leg: fen}, refunded: {leg: fen}, settled_offline_fen}."""
+    """Sum groups of {kind, earned, paid: {leg: fen}, refunded: {leg: fen}, settled_offline_fen}."""
     lines: dict[tuple[str, str], dict[str, int]] = {}
     offline = 0
     for group in groups:
@@ -229,7 +225,8 @@ class ReadModel:
         }
 
     def ledger(self, visit_id: str | None = None) -> Row:
-        """All orders, or those of one visit."""
+        """All orders, or those of one visit. An order is earned when the care was given, its money came in time, and
+        nothing of it goes back."""
         match = {"kind": {"$exists": True}} | ({"visit_id": visit_id} if visit_id else {})
         earned = {"$and": [
             {"$eq": ["$earned", True]}, {"$ne": ["$late", True]}, {"$ne": ["$refunding", True]},

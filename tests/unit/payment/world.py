@@ -1,0 +1,450 @@
+"""The payment service without servers: its log in memory, its jobs, views, policies and processors called in turn, and a
+provider and an insurer that fail as they are told."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from eventkit.calls import PeerRefused, Unanswered
+from eventkit.clock import FixedClock, rfc3339
+from eventkit.contracts import contracts
+from eventkit.deadlines import Row
+from eventkit.envelope import Envelope, sequence
+from eventkit.events import Recorded, Refusal
+from eventkit.memory_store import MemoryBackend
+from eventkit.relay import to_envelope
+from eventkit.store import Answer, Request, Store
+from eventkit.streams.guard import to_envelope as derived_envelope
+from services.payment.checkout import BankCard, Checkout
+from services.payment.domain import order as orders
+from services.payment.domain import refund as refunds
+from services.payment.events import registry
+from services.payment.handlers import Handlers, fee_order_id, prescription_order_id, refund_id_of
+from services.payment.jobs import Jobs, refund_of_number
+from services.payment.policies import GROUP, inboxes
+from services.payment.ports import ProviderRefused, RefundState, Settlement, Split, Trade
+from services.payment.read_model import changes, ledger_of
+from services.payment.streams.insurance import insurance
+from services.payment.streams.refunds import refunds as refund_processor
+from tests.unit.payment.given import NOW
+
+FEE_FEN, FUND_FEN, DRUGS_FEN = 5000, 4000, 8000
+CARD = BankCard("ICBC_DEBIT", "6222000011112222", "张三")
+
+
+class NoSealer:
+    """Payment writes nothing personal (§31)."""
+
+    def seal(self, person: str, values: dict[str, Any], context: str) -> bytes:
+        raise AssertionError("a personal value in the payment log")
+
+    def open(self, person: str, sealed: bytes, context: str) -> dict[str, Any]:
+        raise AssertionError("a personal value in the payment log")
+
+
+@dataclass
+class Faults:
+    """`before`: the next calls do nothing and are not answered. `after`: they do their work and are not answered."""
+
+    before: int = 0
+    after: int = 0
+
+    def refuse(self) -> None:
+        if self.before:
+            self.before -= 1
+            raise Unanswered("down")
+
+    def silence(self) -> None:
+        if self.after:
+            self.after -= 1
+            raise Unanswered("cut")
+
+
+@dataclass
+class FakeProvider:
+    """WeChat Pay's rules on its own books. `pay` is the patient's phone."""
+
+    clock: FixedClock
+    faults: Faults = field(default_factory=Faults)
+    trades: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refunds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fate: RefundState = "succeeded"
+    refusal: str = ""
+    charge_during_next_prepay: bool = False
+
+    def prepay(self, order_id: str, description: str, amount_fen: int, payer: str, expires_at: datetime) -> str:
+        self.faults.refuse()
+        trade = self.trades.setdefault(order_id, {"amount": amount_fen, "expires": expires_at, "closed": False})
+        if "paid_at" in trade:
+            raise ProviderRefused("ORDERPAID")
+        if self._is_closed(trade):
+            raise ProviderRefused("ORDER_CLOSED")
+        if self.charge_during_next_prepay:
+            self.charge_during_next_prepay = False
+            self.pay(order_id)
+            raise Unanswered("cut")
+        self.faults.silence()
+        return f"wx-{order_id}"
+
+    def for_phone(self, prepay_id: str) -> dict[str, str]:
+        return {"package": f"prepay_id={prepay_id}"}
+
+    def pay(self, order_id: str, *, late: bool = False) -> bool:
+        trade = self.trades.get(order_id)
+        if trade is None or "paid_at" in trade or (self._is_closed(trade) and not late):
+            return False
+        trade |= {"paid_at": self.clock.now(), "transaction": f"t-{order_id}"}
+        return True
+
+    def _is_closed(self, trade: dict[str, Any]) -> bool:
+        return bool(trade["closed"] or trade["expires"] <= self.clock.now())
+
+    def trade(self, order_id: str) -> Trade:
+        self.faults.refuse()
+        self.faults.silence()
+        trade = self.trades.get(order_id)
+        if trade is None:
+            return Trade("absent")
+        if "paid_at" in trade:
+            return Trade("paid", trade["amount"], trade["transaction"], trade["paid_at"])
+        return Trade("closed" if self._is_closed(trade) else "open")
+
+    def close(self, order_id: str) -> None:
+        self.faults.refuse()
+        trade = self.trades.get(order_id)
+        if trade is not None:
+            if "paid_at" in trade:
+                raise ProviderRefused("ORDERPAID")
+            trade["closed"] = True
+        self.faults.silence()
+
+    def refund(self, refund_number: str, order_id: str, amount_fen: int, total_fen: int) -> RefundState:
+        self.faults.refuse()
+        if refund_number not in self.refunds:
+            trade = self.trades[order_id]
+            assert "paid_at" in trade
+            assert total_fen == trade["amount"]
+            others = sum(r["amount"] for r in self.refunds.values() if r["order"] == order_id and r["state"] != "closed")
+            assert others + amount_fen <= trade["amount"], "more would go back than was paid"
+            if self.refusal:
+                code, self.refusal = self.refusal, ""
+                raise ProviderRefused(code)
+            self.refunds[refund_number] = {"order": order_id, "amount": amount_fen, "state": "processing"}
+        self.faults.silence()
+        return self.refunds[refund_number]["state"]  # type: ignore[no-any-return]
+
+    def refunded(self, refund_number: str) -> RefundState:
+        self.faults.refuse()
+        self.faults.silence()
+        known = self.refunds.get(refund_number)
+        return known["state"] if known else "absent"
+
+    def refund_to_card(self, refund_number: str, bank_type: str, bank_account: str, real_name: str) -> None:
+        self.faults.refuse()
+        if self.refunds[refund_number]["state"] == "abnormal":
+            self.refunds[refund_number]["state"] = "processing"
+        self.faults.silence()
+
+    def settle_refunds(self) -> None:
+        """Processing refunds come to the end that fate has for them."""
+        for refund in self.refunds.values():
+            if refund["state"] == "processing":
+                refund["state"] = self.fate
+
+    def notice(self, headers: Mapping[str, str], body: bytes) -> None:
+        raise ProviderRefused("not_authentic")
+
+
+@dataclass
+class FakeInsurer:
+    faults: Faults = field(default_factory=Faults)
+    refusal: str = ""
+    fund_fen: int = FUND_FEN
+    account_fen: int = 0
+    splits: dict[str, Split] = field(default_factory=dict)
+    settled: dict[str, Split] = field(default_factory=dict)
+    reversed: dict[str, str] = field(default_factory=dict)
+
+    def decompose(self, order_id: str, card_id: str, card_kind: str, title: str, amount_fen: int) -> Split:
+        self.faults.refuse()
+        self._maybe_refuse()
+        rest = amount_fen - self.fund_fen - self.account_fen
+        split = self.splits.setdefault(order_id, Split(f"d-{order_id}", self.fund_fen, self.account_fen, rest))
+        self.faults.silence()
+        return split
+
+    def settle(self, decomposition_id: str) -> Settlement:
+        self.faults.refuse()
+        split = next(split for split in self.splits.values() if split.decomposition_id == decomposition_id)
+        settlement_id = f"s-{decomposition_id}"
+        if settlement_id not in self.settled:
+            self._maybe_refuse()
+            self.settled[settlement_id] = split
+        self.faults.silence()
+        return Settlement(settlement_id, split.fund_fen, split.account_fen)
+
+    def reverse(self, refund_id: str, settlement_id: str) -> Settlement:
+        self.faults.refuse()
+        assert self.reversed.setdefault(settlement_id, refund_id) == refund_id, "reversed twice"
+        self.faults.silence()
+        split = self.settled[settlement_id]
+        return Settlement(settlement_id, split.fund_fen, split.account_fen)
+
+    def _maybe_refuse(self) -> None:
+        if self.refusal:
+            code, self.refusal = self.refusal, ""
+            raise ProviderRefused(code)
+
+
+class Registration:
+    """The one endpoint that payment asks; `failed` makes it refuse (§5)."""
+
+    def __init__(self) -> None:
+        self.failed: list[dict[str, str]] = []
+        self.status = 422
+        self.asked: list[tuple[str, str | None]] = []
+
+    def post(self, path: str, body: dict[str, Any], *, key: str | None = None) -> Any:
+        self.asked.append((path, key))
+        assert body == {"checkpoint": "payment"}
+        if self.failed:
+            raise PeerRefused(self.status, {"failed": self.failed})
+        return {}
+
+
+class Views:
+    """Documents as the read model keeps them."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+
+    def project(self, recorded: Recorded) -> None:
+        for change in changes(recorded):
+            document = self.documents[change.collection][change.id]
+            for operator, fields in change.update.items():
+                for path, value in fields.items():
+                    *parents, last = path.split(".")
+                    place = document
+                    for parent in parents:
+                        place = place.setdefault(parent, {})
+                    if operator == "$set":
+                        place[last] = value
+                    else:
+                        place.pop(last, None)
+
+    def earn(self, order_id: str, kind: str, cause: Envelope) -> None:
+        self.documents["ledger"][order_id] |= {"kind": kind, "visit_id": cause.data["visit_id"], "earned": True}
+
+    def orders_of(self, visit_id: str) -> list[str]:
+        return sorted(id_ for id_, row in self.documents["orders"].items() if row["visit_id"] == visit_id)
+
+    def stuck(self) -> list[str]:
+        return sorted(id_ for id_, row in self.documents["refunds"].items() if row.get("failed"))
+
+    def ledger(self, order_id: str | None = None) -> dict[str, Any]:
+        rows = [row for id_, row in self.documents["ledger"].items() if order_id in (None, id_)]
+        return ledger_of(
+            {
+                "kind": row["kind"],
+                "earned": bool(row.get("earned")) and not row.get("late") and not row.get("refunding"),
+                "paid": row.get("paid", {}),
+                "refunded": row.get("refunded", {}),
+                "settled_offline_fen": row.get("settled_offline_fen", 0),
+            }
+            for row in rows
+        )
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = FixedClock(NOW)
+        self.backend = MemoryBackend()
+        self.store = Store(self.backend, registry, NoSealer(), self.clock)
+        self.provider, self.insurer, self.registration = FakeProvider(self.clock), FakeInsurer(), Registration()
+        self.views = Views()
+        self.handlers = Handlers(self)
+        self.checkout = Checkout(self.handlers, self.provider, self.registration)  # type: ignore[arg-type]
+        self.policies = inboxes(self.handlers, self.views)[GROUP]  # type: ignore[arg-type]
+        self._jobs = Jobs(self.handlers, self.provider, self.insurer).by_name()
+        self.rows: dict[str, Row] = {}
+        self.done: set[str] = set()
+        self._states: dict[tuple[str, str], Any] = {}
+        self.public: list[Envelope] = []
+        self.derived: list[Envelope] = []
+        self._read = 0
+        self._heard = 0
+        self._keys = 0
+
+    # --- what follows from what was written
+
+    def settle_down(self) -> None:
+        """Relay, views, processors and policies, until nothing follows any more."""
+        while self._read < len(self.backend.commits):
+            commit = self.backend.commits[self._read]
+            self._read += 1
+            for due in commit.due:
+                self.rows.setdefault(due.id, Row(due.id, due.job, due.args, due.at, 0))
+            for logged in commit.events:
+                event = registry.decode(logged.type, logged.data)
+                self.views.project(Recorded(logged.stream, logged.version, event, commit.time))
+                if logged.topic:
+                    envelope = Envelope.parse(to_envelope(commit, logged, registry.source).to_bytes())
+                    contracts().validate(envelope, logged.topic)
+                    self.public.append(envelope)
+                    self._derive(envelope)
+
+    def _derive(self, envelope: Envelope) -> None:
+        for processor in (refund_processor, insurance):
+            key = (processor.app_id, envelope.partitionkey)
+            self._states[key], outputs = processor.derive(self._states.get(key), envelope)
+            for output in outputs:
+                told = derived_envelope(output, envelope, processor.app_id)
+                contracts().validate(told, processor.output_topic)
+                self.derived.append(told)
+                if told.name == "RefundDue":
+                    self.policies["RefundDue"](told)
+
+    def run_jobs(self) -> int:
+        """Every row that is due, once; how many are still waiting then."""
+        self.settle_down()
+        due = [row for row in self.rows.values() if row.id not in self.done and row.due <= self.clock.now()]
+        for row in sorted(due, key=lambda row: row.due):
+            row = self.rows[row.id] = replace(row, attempt=row.attempt + 1)
+            if self._jobs[row.job](row) is None:
+                self.done.add(row.id)
+        self.settle_down()
+        return sum(1 for row in self.rows.values() if row.id not in self.done and row.due <= self.clock.now())
+
+    def run_until_quiet(self, rounds: int = 30) -> None:
+        for _ in range(rounds):
+            if self.run_jobs() == 0:
+                return
+            self.provider.settle_refunds()
+        raise AssertionError(f"still waiting: {sorted(set(self.rows) - self.done)}")
+
+    def advance(self, **step: float) -> None:
+        self.clock.advance(timedelta(**step))
+
+    # --- what others say
+
+    def hear(self, context: str, name: str, visit: str, stream: str, **data: Any) -> Envelope:
+        self._heard += 1
+        envelope = Envelope(
+            id=f"{stream}/{self._heard}", source=f"/services/{context}", type=f"org.fuzhen.{context}.{name}.v1",
+            subject=stream, time=rfc3339(self.clock.now()), partitionkey=visit, sequence=sequence(self._heard),
+            data={"visit_id": visit, **data},
+        )
+        contracts().validate(envelope)
+        if (handler := self.policies.get(name)) is not None:
+            handler(envelope)
+        self._derive(envelope)
+        self.settle_down()
+        return envelope
+
+    def visit(self, visit: str = "v1", card_kind: str = "beijing_insured") -> str:
+        self.hear(
+            "registration", "VisitRequested", visit, f"visit-{visit}", patient_id="pt1", account_id="acc1", doctor_id="d1",
+            department_id="dp1", session_id="se1", slot_id="sl1", day="2026-11-24", starts_at=rfc3339(NOW), entrance="app",
+            card_id="card1", card_kind=card_kind, title="ordinary", fee_fen=FEE_FEN, assessment_id="as1",
+            hold_until=rfc3339(self.clock.now() + timedelta(minutes=15)),
+        )
+        return fee_order_id(visit)
+
+    def prescription(self, visit: str = "v1", prescription: str = "p1") -> str:
+        self.hear(
+            "pharmacy", "PrescriptionIssued", visit, f"prescription-{prescription}", prescription_id=prescription,
+            patient_id="pt1", account_id="acc1", doctor_id="d1", pharmacist_id="ph1", kind="western",
+            card_kind="beijing_insured", amount_fen=DRUGS_FEN, signed_at=rfc3339(self.clock.now()),
+            valid_until=rfc3339(self.clock.now() + timedelta(days=3)),
+        )
+        return prescription_order_id(prescription)
+
+    def withdraw(self, visit: str = "v1", reason: str = "missed") -> None:
+        self.hear("registration", "VisitWithdrawn", visit, f"visit-{visit}", slot_id="sl1", reason=reason)
+
+    def lapse(self, visit: str = "v1") -> None:
+        self.hear("registration", "VisitLapsed", visit, f"visit-{visit}", slot_id="sl1", reason="unpaid")
+
+    def finish(self, visit: str = "v1") -> None:
+        self.hear("consult", "ConsultFinished", visit, f"consult-{visit}", doctor_id="d1", finished_at=rfc3339(NOW))
+
+    def dispense(self, prescription: str = "p1", visit: str = "v1", way: str = "courier") -> None:
+        self.hear(
+            "pharmacy", "PrescriptionDispensed", visit, f"prescription-{prescription}", prescription_id=prescription, way=way
+        )
+
+    def desk_settles(self, prescription: str = "p1", visit: str = "v1", settlement: str = "h1") -> None:
+        self.hear(
+            "his", "PrescriptionSettled", visit, f"his-settlement-{settlement}", settlement_id=settlement,
+            prescription_id=prescription, amount_fen=DRUGS_FEN, settled_at=rfc3339(self.clock.now()),
+            legs=[{"leg": "fund", "amount_fen": 6000}, {"leg": "cash", "amount_fen": 2000}],
+        )
+
+    # --- what people do
+
+    def prepay(self, order_id: str, key: str = "", account: str = "acc1") -> Answer:
+        self._keys += 1
+        answer = self.checkout.prepay(Request(account, "prepay", key or f"key-{self._keys}"), account, order_id)
+        self.settle_down()
+        return answer
+
+    def notice_of_payment(self, order_id: str) -> None:
+        trade = self.provider.trades[order_id]
+        command = orders.RecordCashCapture(trade["transaction"], trade["amount"], trade["paid_at"])
+        self.handlers.record_cash_capture(Request("wechatpay", "trade", trade["transaction"]), order_id, command)
+        self.settle_down()
+
+    def notice_of_refund(self, number: str) -> None:
+        refund = self.provider.refunds[number]
+        if refund["state"] == "succeeded":
+            success = refunds.RecordSuccess((("cash", refund["amount"]),))
+            self.handlers.record_success(Request("wechatpay", "refund", number), refund_of_number(number), success)
+        self.settle_down()
+
+    def retry(self, order_id: str, card: BankCard | None = CARD) -> Answer:
+        self._keys += 1
+        request = Request("cashier1", "retry", f"key-{self._keys}")
+        answer = self.checkout.retry_refund(request, "cashier1", refund_id_of(order_id), card)
+        self.settle_down()
+        return answer
+
+    def pay(self, order_id: str) -> None:
+        """The plain way: prepay, pay, notice, insurer."""
+        self.run_until_quiet()
+        self.prepay(order_id)
+        if self.provider.pay(order_id):
+            self.notice_of_payment(order_id)
+        self.run_until_quiet()
+
+    # --- what can be seen
+
+    def state(self, order_id: str) -> str:
+        return self.handlers.order(order_id).status
+
+    def refund_state(self, order_id: str) -> str:
+        return self.handlers.refund(refund_id_of(order_id)).status
+
+    def events(self, order_id: str) -> list[str]:
+        """Short names of what stands on the order's topic and its refund's."""
+        streams = (f"order-{order_id}", f"refund-{refund_id_of(order_id)}")
+        return [envelope.name for envelope in self.public if envelope.stream in streams]
+
+    def counts(self) -> Counter[tuple[str, str]]:
+        return Counter((envelope.stream, envelope.name) for envelope in self.public)
+
+    def totals(self) -> tuple[int, int, int, int]:
+        """(paid, refunded, earned, held) in fen."""
+        totals = self.views.ledger()["totals"]
+        return totals["paid_fen"], totals["refunded_fen"], totals["earned_fen"], totals["held_fen"]
+
+    def refused(self, code: str, call: Any, *args: Any) -> Refusal:
+        try:
+            call(*args)
+        except Refusal as refusal:
+            assert refusal.code == code, refusal.code
+            return refusal
+        raise AssertionError(f"not refused, expected {code}")
