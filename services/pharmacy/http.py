@@ -62,7 +62,7 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
     @routes.route("/drugs")
     class Drugs(MethodView):
         @routes.arguments(schemas.DrugQuery, location="query")
-        @routes.response(200, schemas.DrugsSchema)
+        @routes.response(200, schemas.DrugsSchema, example=schemas.DRUGS)
         @routes.access("doctor", "pharmacist", "patient")
         def get(self, query: Body) -> Body:
             """What may be prescribed online; special drugs are left out (§25)."""
@@ -128,7 +128,7 @@ def _for_doctors(routes: Routes, counter: Counter) -> None:
 def _for_pharmacists(routes: Routes, counter: Counter) -> None:
     @routes.route("/review-queue")
     class ReviewQueue(MethodView):
-        @routes.response(200, schemas.QueueSchema)
+        @routes.response(200, schemas.QueueSchema, example=schemas.WAITING)
         @routes.access("pharmacist")
         def get(self) -> Body:
             """What waits for a review, the oldest first."""
@@ -154,7 +154,7 @@ def _for_patients(routes: Routes, counter: Counter) -> None:
     @routes.route("/couriers")
     class Couriers(MethodView):
         @routes.arguments(schemas.CourierQuery, location="query")
-        @routes.response(200, schemas.CouriersSchema)
+        @routes.response(200, schemas.CouriersSchema, example=schemas.COURIERS)
         @routes.access("patient", "pharmacist")
         def get(self, query: Body) -> Body:
             """Who may bring the parcel, and what they would ask at the door (§21)."""
@@ -174,7 +174,7 @@ def _for_patients(routes: Routes, counter: Counter) -> None:
                 "courier": "anda", "recipient": "林复安", "phone": "19900000001", "address": "北京市海淀区某路1号",
             },
         )  # fmt: skip
-        @routes.response(200, schemas.DeliveryAnswerSchema)
+        @routes.response(200, schemas.DeliveryAnswerSchema, example=schemas.CHOSEN)
         @routes.access("patient")
         @routes.command
         @routes.refuses("not_found", "not_issued", "already_dispatched", "unknown_courier", *ENDS)
@@ -186,7 +186,7 @@ def _for_patients(routes: Routes, counter: Counter) -> None:
 
     @routes.route("/prescriptions/<prescription_id>/parcel")
     class Parcel(MethodView):
-        @routes.response(200, schemas.ParcelSchema)
+        @routes.response(200, schemas.ParcelSchema, example=schemas.PARCEL)
         @routes.access("patient", "doctor", "pharmacist")
         @routes.refuses("not_found")
         def get(self, prescription_id: str) -> Body:

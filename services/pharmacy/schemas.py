@@ -43,6 +43,26 @@ SHEET = {
     }],
     "signature": {"algorithm": "ES256, DER", "key_id": "0c5f…", "value": "MEUCIQ…"},
 }  # fmt: skip
+DRUGS = {
+    "sample": True,
+    "drugs": [{
+        "drug_code": "W007", "name": "苏黄止咳胶囊 0.45g×24粒", "kind": "western", "form": "胶囊", "unit": "盒",
+        "price_fen": 5260,
+    }],
+}  # fmt: skip
+WAITING = {
+    "prescriptions": [{name: value for name, value in SUMMARY.items() if name not in ("state", "paid")}],
+}
+COURIERS = {"couriers": [{"courier": "anda", "name": "安达速递", "estimated_fee_fen": 1200}]}
+CHOSEN = {"prescription_id": SIGNED["prescription_id"], "courier": "anda", "address_id": "8d7c6b5a49384726"}
+PARCEL = {
+    "parcel_id": SIGNED["prescription_id"], "courier": "anda", "state": "delivered", "tracking_no": "FZ000261593102551",
+    "history": [
+        {"status": "collected", "at": "2026-11-24T04:00:00.000Z"},
+        {"status": "delivered", "at": "2026-11-24T09:30:00.000Z"},
+    ],
+    "courier_fee_fen": 1200,
+}  # fmt: skip
 
 
 class DrugSchema(Schema):

@@ -9,10 +9,12 @@ from typing import Any
 import orjson
 import pytest
 from flask.testing import FlaskClient
+from marshmallow import Schema
 from pymongo.errors import AutoReconnect
 from werkzeug.test import TestResponse
 
 from eventkit.signing import signature
+from services.pharmacy import schemas
 from services.pharmacy.problems import CATALOGUE
 from tests.unit.pharmacy.world import NOTICE_KEY, SIGNED_AT, Stage, World
 
@@ -265,6 +267,24 @@ def test_the_queue_is_what_waits_by_the_business_clock(client: FlaskClient) -> N
     assert get(client, PHARMACIST, "/review-queue").json == {"prescriptions": [waiting]}
 
 
+@pytest.mark.parametrize(
+    ("schema", "example"),
+    [
+        (schemas.DrugsSchema, schemas.DRUGS),
+        (schemas.SignSchema, {"kind": "western", **schemas.WANTED}),
+        (schemas.SignedSchema, schemas.SIGNED),
+        (schemas.SummariesSchema, {"prescriptions": [schemas.SUMMARY]}),
+        (schemas.DeskSheetSchema, {**schemas.SHEET, "may_settle": True}),
+        (schemas.QueueSchema, schemas.WAITING),
+        (schemas.CouriersSchema, schemas.COURIERS),
+        (schemas.DeliveryAnswerSchema, schemas.CHOSEN),
+        (schemas.ParcelSchema, schemas.PARCEL),
+    ],
+)
+def test_examples_are_what_their_schema_takes(schema: type[Schema], example: dict[str, Any]) -> None:
+    assert schema().validate(example) == {}
+
+
 def test_every_operation_says_what_it_refuses_and_all_of_it_is_in_the_catalogue(client: FlaskClient) -> None:
     paths = client.get("/api/pharmacy/openapi.json").json["paths"]  # type: ignore[index]
     assert len(paths) == 11
@@ -281,5 +301,7 @@ def test_every_operation_says_what_it_refuses_and_all_of_it_is_in_the_catalogue(
             ]
             assert all(code in CATALOGUE for code in codes), path
             assert operations[method]["summary"], path
+            for response in [responses[status] for status in ("200", "201") if status in responses]:
+                assert response["content"]["application/json"]["example"], path
             if "/notices/" not in path:
                 assert "token_missing" in codes, path
