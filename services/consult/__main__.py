@@ -46,5 +46,7 @@ def prepare(core: Core) -> None:
     Consults(core).ensure_indexes()
 
 
+SERVICE = Service("consult", registry, routes=web, work=work, prepare=prepare)
+
 if __name__ == "__main__":
-    main(Service("consult", registry, routes=web, work=work, prepare=prepare))
+    main(SERVICE)

@@ -56,8 +56,8 @@ class Handlers:
     # --- from the doctor and the patient
 
     def accept(self, request: Request, visit_id: str, command: domain.AcceptConsult) -> Answer:
-        """Eligibility is checked again first (§5); what it refuses, the doctor is told and declines. A repeat of an
-        acceptance that stands asks nobody. Raises PeerRefused, Unanswered as well."""
+        """Eligibility is checked again first (§5). The doctor is told what it refuses; registration withdraws such a
+        visit. A repeat of an acceptance that stands asks nobody. Raises PeerRefused, Unanswered as well."""
         consult = self._load(consult_stream(visit_id))
         if consult.status == "waiting":
             domain.accept(command, consult, self._clock.now())
@@ -118,9 +118,13 @@ class Handlers:
                 key=derived_id("acceptance", visit_id, request.caller, request.key or ""),
             )
         except PeerRefused as refused:
-            if "failed" in refused.body:
-                raise Refusal("not_eligible", failed=refused.body["failed"]) from refused
-            raise
+            match refused.code:
+                case "not_eligible":
+                    raise Refusal("not_eligible", failed=refused.body["failed"]) from refused
+                case "visit_over":  # withdrawn at registration, and the news of it is on its way
+                    raise Refusal("consult_over") from refused
+                case _:
+                    raise
 
     def _execute(
         self,

@@ -239,7 +239,7 @@ def _admit() -> None:
         token = request.headers["Authorization"].split()[1]
         g.until = float(jwt.decode(token, options={"verify_signature": False})["exp"])
     except ValidationError as invalid:
-        _refuse_upgrade(Refusal("invalid_input", errors=invalid.normalized_messages()), browser)
+        _refuse_upgrade(Refusal("invalid_input", errors=invalid.messages), browser)
     except Refusal as refusal:
         _refuse_upgrade(refusal, browser)
 
@@ -269,7 +269,7 @@ def _frame(visit_id: str, content: str | bytes) -> dict[str, Any]:
         key = frame["key"]
         return {"type": "ack", "key": key, **_post(visit_id, frame["text"], key).body}
     except ValidationError as invalid:
-        code, facts = "invalid_input", {"errors": invalid.normalized_messages()}
+        code, facts = "invalid_input", {"errors": invalid.messages}
     except orjson.JSONDecodeError:
         code = "malformed"
     except Refusal as refusal:

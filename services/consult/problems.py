@@ -29,8 +29,8 @@ PROBLEMS = (
         "not_eligible", 422,
         "该患者目前不符合在线复诊条件,不能接诊。",
         "This patient does not meet the conditions for an online follow-up now.",
-        "请查看未通过的条件,并退回本次问诊,患者将获全额退款。",
-        "See what failed, and decline the visit: the patient gets a full refund.",
+        "未通过的条件已列出;本次挂号将自动退号,患者获全额退款,您也可以先行退回。",
+        "What failed is listed; the visit is withdrawn with a full refund, and you may decline it at once.",
     ),
     Problem(
         "record_incomplete", 422,

@@ -148,6 +148,13 @@ def test_5_the_doctor_is_told_what_failed_and_declines(desk: Desk) -> None:
     assert desk.told() == ["ConsultScheduled", "ConsultDeclined", "MessagePosted"]
 
 
+def test_29_a_visit_just_withdrawn_at_registration_is_over(desk: Desk) -> None:
+    desk.registration.refusal = PeerRefused(409, {"code": "visit_over"})
+    with pytest.raises(Refusal, match="consult_over"):
+        desk.accept()
+    assert desk.told() == ["ConsultScheduled"]
+
+
 def test_5_a_peer_that_does_not_know_the_visit_accepts_nothing(desk: Desk) -> None:
     desk.registration.refusal = PeerRefused(404, {"code": "not_found"})
     with pytest.raises(PeerRefused):
