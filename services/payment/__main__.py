@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 from environs.exceptions import EnvError
@@ -18,11 +17,11 @@ from services.payment.insurer import InsurerAdapter
 from services.payment.jobs import Jobs
 from services.payment.policies import inboxes
 from services.payment.read_model import ReadModel
+from services.payment.streams.insurance import insurance
+from services.payment.streams.refunds import refunds
 from services.payment.wechatpay import WeChatPayAdapter
 
 NOTICES = "/api/payment/notices/wechatpay"
-RECONCILE_SECONDS = 300.0
-RECONCILE_WINDOW = timedelta(days=60)  # longer than a visit is booked ahead and its prescription lives
 
 
 def secret(core: Core, name: str) -> Path:
@@ -50,59 +49,22 @@ def routes(core: Core) -> list[Routes]:
 
 
 def work(core: Core) -> Work:
-    # Faust is loaded where processors are run or checked, not by the API.
-    from eventkit.contracts import contracts
-    from eventkit.reconcile import Reconciler
-    from services.payment.streams.insurance import insurance
-    from services.payment.streams.refunds import refunds
-
     handlers, read_model = Handlers(core), ReadModel(core.database)
     return Work(
         jobs=Jobs(handlers, provider(core), insurer(core)).by_name(),
         views=[read_model.project],
         inboxes=inboxes(handlers, read_model),
-        periodic={
-            Reconciler(processor, contracts(), core.settings.kafka, window=RECONCILE_WINDOW): RECONCILE_SECONDS
-            for processor in (refunds, insurance)
-        },
     )
 
 
-def run_refunds() -> None:
-    from eventkit.streams import run
-    from services.payment.streams.refunds import refunds
-
-    run(refunds)
-
-
-def run_insurance() -> None:
-    from eventkit.streams import run
-    from services.payment.streams.insurance import insurance
-
-    run(insurance)
-
-
-def reconcile_refunds() -> int:
-    from eventkit.reconcile import reconcile
-    from services.payment.streams.refunds import refunds
-
-    return reconcile(refunds)
-
-
-def reconcile_insurance() -> int:
-    from eventkit.reconcile import reconcile
-    from services.payment.streams.insurance import insurance
-
-    return reconcile(insurance)
-
+SERVICE = Service(
+    "payment",
+    registry,
+    routes=routes,
+    work=work,
+    processors=[refunds, insurance],
+    prepare=lambda core: ReadModel(core.database).ensure_indexes(),
+)
 
 if __name__ == "__main__":
-    main(Service(
-        "payment",
-        registry,
-        routes=routes,
-        work=work,
-        streams={"refunds": run_refunds, "insurance": run_insurance},
-        reconcile={"refunds": reconcile_refunds, "insurance": reconcile_insurance},
-        prepare=lambda core: ReadModel(core.database).ensure_indexes(),
-    ))
+    main(SERVICE)

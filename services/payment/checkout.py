@@ -68,13 +68,13 @@ class Checkout:
         try:
             self.registration.post(path, {"checkpoint": "payment"}, key=key)
         except PeerRefused as refused:
-            match refused.status:
-                case 422:
+            match refused.status, refused.code:
+                case 422, "not_eligible":
                     raise Refusal("not_eligible", failed=refused.body.get("failed", [])) from refused
-                case 404 | 409:  # the visit is over, and the news of it is on its way here
+                case (404, _) | (409, "visit_over"):  # the news of its end is on its way here
                     raise Refusal("payment_expired") from refused
                 case _:
-                    raise
+                    raise Unanswered(f"registration refuses: {refused}") from refused
 
     def _refused(self, order_id: str, refused: ProviderRefused) -> Answer:
         if refused.code == "ORDERPAID":  # an earlier prepay was not answered, but paid

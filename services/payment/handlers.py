@@ -26,6 +26,7 @@ from services.payment.events import (
 )
 
 WATCH_AFTER = timedelta(seconds=20)  # how long the notice of a payment may take before the provider is asked
+LAST_LOOK_AFTER = timedelta(hours=25)  # the provider gives up telling after a day
 CASH: tuple[LegName, ...] = ("cash",)
 INSURED: tuple[LegName, ...] = ("fund", "account")
 Events = Sequence[object]
@@ -235,6 +236,7 @@ def order_work(before: Order, after: Order, events: Events, request: Request, no
                 before.status == "awaiting_payment" and before.cash_fen
             ):
                 add("close_trade", order_id, now)
+                add("last_look", order_id, now + LAST_LOOK_AFTER)
             case _:
                 pass
     return due

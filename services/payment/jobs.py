@@ -35,6 +35,7 @@ class Jobs:
             "watch_payment": self.watch_payment,
             "expire": self.expire,
             "close_trade": self.close_trade,
+            "last_look": self.close_trade,
             "refund_cash": self.refund_cash,
             "refund_insurance": self.refund_insurance,
         }
@@ -108,7 +109,8 @@ class Jobs:
         return None
 
     def close_trade(self, row: Row) -> Again | None:
-        """The order has ended otherwise; what was paid meanwhile is recorded as late."""
+        """The order has ended; what was paid meanwhile is recorded as late. Looked at again when the provider has given
+        up telling: then nothing that it took can have been missed."""
         order_id, order = self._order(row)
         if order.collected is not None:
             return None

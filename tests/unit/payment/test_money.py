@@ -131,6 +131,9 @@ class Money(RuleBasedStateMachine):
         world.insurer.refusal = world.provider.refusal = ""
         world.provider.fate = "succeeded"
         world.run_jobs()
+        for order_id, trade in world.provider.trades.items():
+            if "paid_at" in trade:
+                world.notice_of_payment(order_id)
         world.advance(days=4)
         world.run_until_quiet()
         for refund_id in world.views.stuck():

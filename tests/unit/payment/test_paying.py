@@ -93,10 +93,13 @@ def test_prepay_is_for_the_owner_who_is_eligible(world: World) -> None:
     world.run_until_quiet()
     world.refused("not_found", lambda: world.prepay(fee, account="acc2"))
     world.refused("not_found", world.prepay, "fee-unknown")
-    world.registration.failed = [{"code": "no_recent_visit"}]
+    world.registration.refusal = (422, "not_eligible")
     assert world.refused("not_eligible", world.prepay, fee).facts["failed"] == [{"code": "no_recent_visit"}]
-    world.registration.status = 409
+    world.registration.refusal = (409, "visit_over")
     world.refused("payment_expired", world.prepay, fee)
+    world.registration.refusal = (409, "busy")
+    with pytest.raises(Unanswered):
+        world.prepay(fee)
     assert fee not in world.provider.trades
 
 
@@ -187,6 +190,22 @@ def test_late_capture_after_close_goes_back(world: World) -> None:
     world.run_until_quiet()
     assert world.events(fee)[2:] == ["PaymentCaptured", "RefundRequested", "RefundSucceeded"]
     assert (world.totals(), world.insurer.settled) == ((1000, 1000, 0, 0), {})
+
+
+def test_late_money_that_nobody_tells_of_is_found(world: World) -> None:
+    """§16: paid after the close, and every notice of it was lost."""
+    fee = world.visit()
+    world.run_until_quiet()
+    world.prepay(fee)
+    world.advance(minutes=15)
+    world.run_until_quiet()
+    world.provider.pay(fee, late=True)
+    world.advance(hours=24)
+    world.run_until_quiet()
+    assert world.totals() == (0, 0, 0, 0)
+    world.advance(hours=1)
+    world.run_until_quiet()
+    assert world.totals() == (1000, 1000, 0, 0)
 
 
 def test_a_visit_that_ends_unpaid_closes_its_order(world: World) -> None:

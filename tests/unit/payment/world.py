@@ -201,18 +201,18 @@ class FakeInsurer:
 
 
 class Registration:
-    """The one endpoint that payment asks; `failed` makes it refuse (§5)."""
+    """The one endpoint that payment asks; `refusal` is (status, code) (§5)."""
 
     def __init__(self) -> None:
-        self.failed: list[dict[str, str]] = []
-        self.status = 422
+        self.refusal: tuple[int, str] | None = None
         self.asked: list[tuple[str, str | None]] = []
 
     def post(self, path: str, body: dict[str, Any], *, key: str | None = None) -> Any:
         self.asked.append((path, key))
         assert body == {"checkpoint": "payment"}
-        if self.failed:
-            raise PeerRefused(self.status, {"failed": self.failed})
+        if self.refusal is not None:
+            status, code = self.refusal
+            raise PeerRefused(status, {"code": code, "failed": [{"code": "no_recent_visit"}]})
         return {}
 
 
