@@ -19,5 +19,7 @@ def routes(core: Core) -> Sequence[Routes]:
     return [http_routes]
 
 
+SERVICE = Service("eligibility", registry, routes=routes, work=lambda core: Work())
+
 if __name__ == "__main__":
-    main(Service("eligibility", registry, routes=routes, work=lambda core: Work()))
+    main(SERVICE)

@@ -74,5 +74,7 @@ def _directory(core: Core) -> Directory:
     return read_directory(core.env.path("FUZHEN_DIRECTORY_FILE", SAMPLE))
 
 
+SERVICE = Service("registration", registry, routes=routes, work=work, prepare=prepare)
+
 if __name__ == "__main__":
-    main(Service("registration", registry, routes=routes, work=work, prepare=prepare))
+    main(SERVICE)

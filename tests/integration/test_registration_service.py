@@ -1,0 +1,195 @@
+"""What registration keeps in MongoDB beside its log, and the slot that is sold once, on a real replica set."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from eventkit.clock import FixedClock
+from eventkit.events import Recorded, Refusal
+from eventkit.mongo_store import MongoBackend, connect, ensure_indexes
+from eventkit.store import Decision, Histories, Request, Store, fold
+from eventkit.vault import Vault
+from services.registration.domain import sessions, visits
+from services.registration.domain.sessions import SlotState, slot_stream
+from services.registration.events import registry
+from services.registration.login import LoginCodes
+from services.registration.photos import PhotoFiles
+from services.registration.policy import LOGIN
+from services.registration.read_model import ReadModel
+from tests.unit.registration.story import (
+    BOOK,
+    BOOKED,
+    CLAIM,
+    DESCRIBED,
+    NOW,
+    OPENED,
+    REQUESTED,
+    SLOT,
+    SLOT_HELD,
+    SLOT_RELEASED,
+    SLOT_SOLD,
+    VISIT,
+    offer,
+    withdrawn,
+)
+
+PHONE = "19900000001"
+
+
+@pytest.fixture
+def database(parts: Any) -> Iterator[Database[dict[str, Any]]]:
+    client = connect(parts.mongo_url)
+    database = client[f"test_{uuid.uuid4().hex[:12]}"]
+    ensure_indexes(database)
+    yield database
+    client.drop_database(database.name)
+    client.close()
+
+
+@pytest.fixture
+def vault(database: Database[dict[str, Any]]) -> Vault:
+    return Vault(database, os.urandom(32))
+
+
+@pytest.fixture
+def codes(database: Database[dict[str, Any]], vault: Vault) -> LoginCodes:
+    return LoginCodes(database, vault)
+
+
+def wrong(code: str) -> str:
+    return "000000" if code != "000000" else "111111"
+
+
+def test_s7_a_code_works_once(codes: LoginCodes, database: Database[dict[str, Any]]) -> None:
+    code = codes.issue(PHONE)
+    kept = str(database["login_codes"].find_one())
+    assert code not in kept
+    assert PHONE not in kept
+    codes.redeem(PHONE, code)
+    with pytest.raises(Refusal, match="login_code_wrong"):
+        codes.redeem(PHONE, code)
+
+
+def test_s7_only_the_latest_code_of_this_very_phone_works(codes: LoginCodes) -> None:
+    first, other = codes.issue(PHONE), codes.issue("19900000002")
+    latest = codes.issue(PHONE)
+    for code in {first, other} - {latest}:
+        with pytest.raises(Refusal, match="login_code_wrong"):
+            codes.redeem(PHONE, code)
+    codes.redeem(PHONE, latest)
+
+
+def test_s7_after_a_few_wrong_tries_the_right_code_is_wrong_too(codes: LoginCodes) -> None:
+    code = codes.issue(PHONE)
+    for _ in range(LOGIN.tries):
+        with pytest.raises(Refusal, match="login_code_wrong"):
+            codes.redeem(PHONE, wrong(code))
+    with pytest.raises(Refusal, match="login_code_wrong"):
+        codes.redeem(PHONE, code)
+
+
+def test_s7_an_old_code_is_wrong(codes: LoginCodes, database: Database[dict[str, Any]]) -> None:
+    code = codes.issue(PHONE)
+    database["login_codes"].update_one({}, {"$set": {"expires_at": datetime.now(UTC) - timedelta(seconds=1)}})
+    with pytest.raises(Refusal, match="login_code_wrong"):
+        codes.redeem(PHONE, code)
+
+
+def test_s7_a_phone_is_not_flooded(codes: LoginCodes, database: Database[dict[str, Any]]) -> None:
+    for _ in range(LOGIN.codes_an_hour):
+        codes.issue(PHONE)
+    with pytest.raises(Refusal, match="too_many_codes"):
+        codes.issue(PHONE)
+    codes.issue("19900000002")
+    database["login_codes"].update_many({}, {"$set": {"sent.0": datetime.now(UTC) - timedelta(hours=1, seconds=1)}})
+    codes.issue(PHONE)
+
+
+def test_s7_two_who_come_with_the_same_code_are_one_too_many(codes: LoginCodes) -> None:
+    code = codes.issue(PHONE)
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(lambda _: attempt(lambda: codes.redeem(PHONE, code)), range(4)))
+    assert outcomes.count("") == 1
+
+
+def attempt(action: Callable[[], object]) -> str:
+    """Empty when it worked, else the refusal's code."""
+    try:
+        action()
+    except Refusal as refusal:
+        return refusal.code
+    return ""
+
+
+def test_s31_a_photo_is_sealed_and_gone_with_its_patient(database: Database[dict[str, Any]], vault: Vault) -> None:
+    photos = PhotoFiles(database, vault)
+    photos.keep("ph1", "p1", b"jpeg")
+    photos.keep("ph1", "p1", b"a retry changes nothing")
+    assert photos.read("ph1") == b"jpeg"
+    assert b"jpeg" not in (database["photos"].find_one() or {})["sealed"]
+    vault.erase("p1", NOW)
+    with pytest.raises(Refusal, match="not_found"):
+        photos.read("ph1")
+    with pytest.raises(Refusal, match="not_found"):
+        photos.read("ph2")
+
+
+def test_s9_s17_the_lists_follow_the_log_and_take_no_event_twice(database: Database[dict[str, Any]]) -> None:
+    model = ReadModel(database)
+    model.ensure_indexes()
+    log = [
+        ("session-s1", 1, OPENED), (f"visit-{VISIT}", 1, REQUESTED), (f"visit-{VISIT}", 2, DESCRIBED),
+        (f"slot-{SLOT}", 1, SLOT_HELD), (f"visit-{VISIT}", 3, BOOKED), (f"slot-{SLOT}", 2, SLOT_SOLD),
+    ]
+    follow(model, log)
+    assert listed(model) == ("booked", ["sold", "open"])
+    follow(model, log[1:5])
+    assert listed(model) == ("booked", ["sold", "open"])
+    follow(model, [(f"visit-{VISIT}", 4, withdrawn("missed")), (f"slot-{SLOT}", 3, SLOT_RELEASED)])
+    assert listed(model) == ("withdrawn", ["open", "open"])
+    assert model.visits_showing("ph1", "doctor-shen") == [VISIT]
+    assert model.visits_showing("ph1", "doctor-bai") == []
+    assert model.sessions("2026-11-25", None, None) == []
+
+
+def follow(model: ReadModel, log: list[tuple[str, int, Any]]) -> None:
+    for stream, version, event in log:
+        recorded = Recorded(stream, version, event, NOW)
+        model.sessions_view(recorded)
+        model.visits_view(recorded)
+
+
+def listed(model: ReadModel) -> tuple[str, list[str]]:
+    [visit], [session] = model.visits_of("a1"), model.sessions("2026-11-24", "doctor-shen", None)
+    return visit["state"], [slot["state"] for slot in session["slots"]]
+
+
+def test_s9_many_buyers_of_one_slot_have_one_winner(database: Database[dict[str, Any]], vault: Vault) -> None:
+    store = Store(MongoBackend(database), registry, vault, FixedClock(NOW))
+
+    def buy(number: int) -> str:
+        visit_id = f"v{number}"
+        command = replace(BOOK, visit_id=visit_id)
+
+        def decide(histories: Histories) -> Decision:
+            slot = fold(sessions.evolve_slot, SlotState(), histories[slot_stream(SLOT)])
+            claimed_by = visits.claimant(recorded.event for recorded in histories[CLAIM])
+            return Decision(visits.book(command, offer(slot=slot, claimed_by=claimed_by), "as1"))
+
+        streams = [visits.visit_stream(visit_id), slot_stream(SLOT), CLAIM]
+        return attempt(partial(store.execute, Request("a1", "POST /visits", f"k{number}"), streams, decide))
+
+    with ThreadPoolExecutor(32) as pool:
+        outcomes = list(pool.map(buy, range(100)))
+    assert (outcomes.count(""), outcomes.count("slot_taken")) == (1, 99)
+    assert database["commits"].count_documents({}) == 1
