@@ -11,7 +11,7 @@ import pytest
 from eventkit.contracts import contracts
 from eventkit.envelope import Envelope, sequence
 from eventkit.streams.guard import to_envelope
-from services.pharmacy.streams.dispatch import PROCESSOR, Visit, derive
+from services.pharmacy.streams.dispatch import Visit, derive, dispatch
 
 
 def event(wire: str, rx: str | None = "rx1", **data: Any) -> Envelope:
@@ -97,12 +97,12 @@ def test_its_output_is_what_the_contract_says_and_has_one_id() -> None:
         for each in order:
             state, outputs = derive(state, each)
             for output in outputs:
-                envelope = to_envelope(output, each, PROCESSOR.app_id)
-                contracts().validate(envelope, PROCESSOR.output_topic)
+                envelope = to_envelope(output, each, dispatch.app_id)
+                contracts().validate(envelope, dispatch.output_topic)
                 ids.add(envelope.id)
     assert len(ids) == 1
 
 
 def test_it_reads_what_its_topics_files_let_it_read() -> None:
     topics = contracts().topics
-    assert [name for name, topic in topics.items() if PROCESSOR.app_id in topic.readers] == sorted(PROCESSOR.sources)
+    assert [name for name, topic in topics.items() if dispatch.app_id in topic.readers] == sorted(dispatch.sources)

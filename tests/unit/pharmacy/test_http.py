@@ -23,6 +23,7 @@ STRANGER, OTHER_DOCTOR, HIS, SERVICE = "patient:a2", "doctor:d2", "his:service:h
 LINE: dict[str, Any] = {"drug_code": "W007", "quantity": 2, "dose": "3粒", "usage": "口服"}
 SHEET = {"kind": "western", "diagnosis": "咳嗽", "lines": [LINE]}
 ADDRESS = {"courier": "anda", "recipient": "张秀英", "phone": "19900000001", "address": "北京市海淀区某路1号"}
+OPEN = ("/couriers", "/drugs")
 NOTICE = {
     "notice_id": "FZ1/1", "number": 1, "tracking_no": "FZ1", "client_order_no": "rx1", "status": "collected",
     "occurred_at": "2026-11-24T04:00:00.000Z", "something_new": True,
@@ -78,9 +79,10 @@ def notice(client: FlaskClient, body: Any = NOTICE, key: bytes = NOTICE_KEY, age
 )
 def test_who_sees_what(world: World, client: FlaskClient, path: str, seen_by: set[str]) -> None:  # §31
     world.hand_over()
-    everybody = {PATIENT, DOCTOR, PHARMACIST, STRANGER, OTHER_DOCTOR, HIS, SERVICE, "cashier:c1"}
+    namesakes = {"doctor:a1", "patient:d1", "cashier:a1"}  # an id counts only with its role
+    everybody = {PATIENT, DOCTOR, PHARMACIST, STRANGER, OTHER_DOCTOR, HIS, SERVICE, *namesakes}
     found = {who: get(client, who, path).status_code for who in everybody}
-    assert {who for who, status in found.items() if status == 200} == seen_by
+    assert {who for who, status in found.items() if status == 200} - (namesakes if path in OPEN else set()) == seen_by
     assert set(found.values()) <= {200, 403, 404}
     assert get(client, "nobody", path).status_code == 401
 

@@ -207,7 +207,7 @@ class Stage:
     def __init__(self) -> None:
         believer: Any = Believer()
         counter: Any = self
-        self.app: Flask = create_app("pharmacy", [make_routes(counter)], believer, lambda: (True, {}))
+        self.app: Flask = create_app("pharmacy", [make_routes(counter)], believer, lambda: (True, {}), str)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.world.counter, name)
