@@ -146,6 +146,7 @@ class Engine:
                 await self._reader.start()
                 self._started = True
             self._assigned = set(partitions)
+            self.counts.steps += 1
             return await self._changelog_ends(partitions)
 
     async def release(self) -> None:

@@ -28,6 +28,7 @@ from rocksdict import AccessType, Options, Rdict
 from devstack import ports
 from eventkit.contracts import Contracts
 from eventkit.envelope import Envelope, sequence
+from eventkit.reconcile import Reconciler
 from eventkit.relay import make_producer
 from eventkit.streams import processor_topics
 from eventkit.streams.guard import CLAIM, POSITION, Replay, position_from
@@ -84,17 +85,17 @@ class Report:
 class Worker:
     """One worker process and its restarter."""
 
-    def __init__(self, plan: Plan, number: int, run: str) -> None:
+    def __init__(self, plan: Plan, number: int, run: str, port: int) -> None:
         self._plan = plan
-        self._number = number
         self.data = plan.folder / f"data-{number}"
         self.log = plan.folder / f"worker-{number}.log"
         self._environment = {
             **os.environ, "FUZHEN_KAFKA": plan.kafka, "FUZHEN_DATA": str(self.data), "CHAOS_RUN": run,
-            "FUZHEN_PORT": str(ports.port("payment.refunds") + number), "FUZHEN_EVENTS": str(plan.folder / "events"),
+            "FUZHEN_PORT": str(port), "FUZHEN_EVENTS": str(plan.folder / "events"),
         }
         self.exits: Counter[str] = Counter()
         self.started = 0.0
+        self.worked = False
         self.process: subprocess.Popen[bytes]
         self.start()
 
@@ -103,6 +104,7 @@ class Worker:
             command = [sys.executable, "-m", "tests.chaos.totals", self._plan.mode]
             self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         self.started = time.monotonic()
+        self.worked = False
 
     def restart_if_dead(self) -> None:
         if (code := self.process.poll()) is not None:
@@ -143,7 +145,8 @@ class Campaign:
             topics[spec.name] = (spec.partitions, spec.config)
         await apply(plan.kafka, topics, 1)
         began = time.monotonic()
-        self._workers = [Worker(plan, number, self._run) for number in range(plan.workers)]
+        base = ports.free_base()
+        self._workers = [Worker(plan, number, self._run, base + number) for number in range(plan.workers)]
         stop_load = asyncio.Event()
         load = asyncio.create_task(self._load(stop_load))
         beside = [asyncio.create_task(self._observe()), asyncio.create_task(self._restart())]
@@ -292,9 +295,10 @@ class Campaign:
                 self.report.longest_partition_idle, *(now - at for at in moved_at.values()), 0.0
             )
             for worker in self._workers:
-                if worker.started and since > worker.started + 0.5:  # what the one before wrote is seen a little later
+                # Half a second: what the process before wrote is seen a little late.
+                if self._plan.workers == 1 and not worker.worked and since > worker.started + 0.5:
                     self.report.to_work.append(round(since - worker.started, 2))
-                    worker.started = 0.0
+                    worker.worked = True
             await asyncio.sleep(0.1)
 
     # -- what must be true
@@ -331,6 +335,11 @@ class Campaign:
         if self._plan.mode == "guarded":
             for worker in self._workers:
                 self._check_store(worker, changelog)
+            found = await Reconciler(
+                self._processor, Contracts(self._plan.folder / "events"), self._plan.kafka, grace=0
+            ).check()
+            if found.missing or found.strange:
+                faults.append(f"the reconciler finds {len(found.missing)} missing and {found.strange} strange outputs")
 
     def _check_outputs(self, outputs: dict[int, list[Any]], milestones: dict[str, int]) -> None:
         faults = self.report.faults
