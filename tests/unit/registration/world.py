@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -185,12 +186,9 @@ class World:
         return str(self.sessions.open(self.asked(DOCTOR), plan).body["session_id"])
 
     def hear(self, group: str, name: str, **data: Any) -> None:
-        """An event arrives at an inbox, as its contract allows."""
-        context = next(c for c in ("payment", "consult", "eligibility", "registration") if name in _NAMES[c])
-        envelope = Envelope(
-            id=f"{name}/1", source="/test", type=f"org.fuzhen.{context}.{name}.v1", subject="v", partitionkey="v",
-            time="2026-11-23T08:00:00Z", sequence="0000000001", data=data,
-        )
+        """The golden event arrives at an inbox, with other `data` where given."""
+        golden = Envelope.parse(_GOLDEN[name].read_bytes())
+        envelope = replace(golden, data={**golden.data, **data})
         contracts().validate(envelope)
         self._inboxes[group][name](envelope)
 
@@ -218,7 +216,4 @@ class World:
         ]
 
 
-_NAMES = {
-    path.name: {schema.name.split(".")[0] for schema in path.glob("*.json")}
-    for path in (Path(contracts().root) / "schemas").iterdir()
-}
+_GOLDEN = {path.parent.name.split(".")[0]: path for path in Path(contracts().root).glob("examples/*/*/typical.json")}
