@@ -42,8 +42,8 @@ class Keys(Protocol):
 
 
 def published_keys(jwks_url: str) -> Keys:
-    """The keys at `jwks_url`. A key once seen is kept and never fetched again (restart after revoking one): registration
-    waits for eligibility when a visit is booked, so eligibility must not wait for registration's keys under load."""
+    """The keys at `jwks_url`. A key once seen is kept and never fetched again (restart after revoking one), because
+    registration waits for eligibility when a visit is booked, and eligibility must not wait for registration then."""
     return PyJWKClient(jwks_url, cache_keys=True, timeout=3)
 
 

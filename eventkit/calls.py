@@ -13,6 +13,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from eventkit import trace
+
 TIMEOUT = (1.0, 4.0)  # seconds to connect, to answer
 _FAILURES_TO_OPEN = 8
 _SECONDS_OPEN = 5
@@ -96,6 +98,7 @@ class Peer:
     ) -> Any:
         session = self._repeating if repeatable else self._once
         request = requests.Request(method, self._url + path, json=body, params=params)
+        request.headers.update(trace.headers())
         if key is not None:
             request.headers["Idempotency-Key"] = key
         prepared = session.prepare_request(request)

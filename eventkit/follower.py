@@ -78,17 +78,22 @@ class Follower:
             return
         hello = await self._database.command("hello")
         begin: Timestamp = hello["operationTime"]
-        pos = await self._rescan(checkpoint.get("pos"))
+        pos = await self._rescan(checkpoint.get("pos"), begin)
         await self._tail(pos, start_at_operation_time=begin)
 
-    async def _rescan(self, pos: Timestamp | None) -> Timestamp | None:
+    async def _rescan(self, pos: Timestamp | None, begin: Timestamp) -> Timestamp | None:
         floor = Timestamp(max(pos.time - OVERLAP_SECONDS, 0), 0) if pos else Timestamp(0, 0)
         batch: list[Document] = []
-        async for document in self._commits.find({"pos": {"$gte": floor}}).sort("pos", 1).batch_size(BATCH):
-            batch.append(document)
-            if len(batch) >= BATCH:
-                pos = await self._handle(batch, pos)
-                batch = []
+        async with self._database.client.start_session(causal_consistency=True) as session:
+            # A majority read may lag; this one waits until it shows all that was written before the tail begins.
+            session.advance_operation_time(begin)
+            found = self._commits.find({"pos": {"$gte": floor}}, session=session, no_cursor_timeout=True)
+            async with found.sort("pos", 1).batch_size(BATCH) as documents:
+                async for document in documents:
+                    batch.append(document)
+                    if len(batch) >= BATCH:
+                        pos = await self._handle(batch, pos)
+                        batch = []
         return await self._handle(batch, pos)
 
     async def _tail(self, pos: Timestamp | None, **start: Any) -> None:

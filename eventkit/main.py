@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from flask import Flask
@@ -26,39 +27,45 @@ from eventkit.deadlines import Deadlines, Job, Runner
 from eventkit.events import Recorded, Registry
 from eventkit.follower import Follower, connect_async
 from eventkit.inbox import Handler, Inbox
+from eventkit.reconcile import Reconciler, reconcile
 from eventkit.relay import Relay, make_producer
-from eventkit.settings import or_exit, read_settings
+from eventkit.settings import or_exit
 from eventkit.store import Commit
+from eventkit.streams import Processor, run
 from eventkit.web import Routes, create_app
 
 log = logging.getLogger(__name__)
 
 STALLED_SECONDS = 30.0
+RECONCILE_SECONDS = 300.0
+RECONCILE_WINDOW = timedelta(days=60)  # longer than a visit is booked ahead and its prescription lives
 View = Callable[[Recorded], None]
 
 
 @dataclass(frozen=True)
 class Work:
     """What a service's worker does besides relaying. `views` get own events, without their personal parts; `inboxes`
-    maps a consumer group to its handlers by short event name; `periodic` functions run every so many seconds."""
+    maps a consumer group to its handlers by short event name."""
 
     jobs: Mapping[str, Job] = field(default_factory=dict)
     views: Sequence[View] = ()
     inboxes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
-    periodic: Mapping[Callable[[], None], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Service:
-    """A service as its `__main__` declares it. `streams` maps a processor's short name to a function that runs it."""
+    """A service as its `__main__` declares it. `prepare` is called once before a worker works."""
 
     name: str
     registry: Registry
     routes: Callable[[Core], Sequence[Routes]]
     work: Callable[[Core], Work]
-    streams: Mapping[str, Callable[[], None]] = field(default_factory=dict)
-    reconcile: Mapping[str, Callable[[], int]] = field(default_factory=dict)
+    processors: Sequence[Processor[Any]] = ()
     prepare: Callable[[Core], None] = lambda core: None
+
+    def processor(self, short: str) -> Processor[Any] | None:
+        """`refunds` → the processor `payment.refunds`."""
+        return next((p for p in self.processors if p.app_id == f"{self.name}.{short}"), None)
 
 
 def main(service: Service, arguments: Sequence[str] | None = None) -> None:
@@ -69,28 +76,36 @@ def main(service: Service, arguments: Sequence[str] | None = None) -> None:
             _serve(service)
         case ["worker"]:
             sys.exit(asyncio.run(_Worker(service).run()))
-        case ["streams", name] if name in service.streams:
-            service.streams[name]()
-        case ["reconcile", name] if name in service.reconcile:
-            sys.exit(service.reconcile[name]())
+        case ["streams", name] if processor := service.processor(name):
+            run(processor)
+        case ["reconcile", name] if processor := service.processor(name):
+            sys.exit(reconcile(processor))
         case _:
-            print(f"python -m services.{service.name} api | worker"
-                  + "".join(f" | streams {name}" for name in service.streams)
-                  + "".join(f" | reconcile {name}" for name in service.reconcile), file=sys.stderr)
+            shorts = [processor.app_id.partition(".")[2] for processor in service.processors]
+            more = "".join(f" | streams {short} | reconcile {short}" for short in shorts)
+            print(f"python -m services.{service.name} api | worker{more}", file=sys.stderr)
             sys.exit(2)
 
 
 def build_app(service: Service, core: Core) -> Flask:
-    return create_app(service.name, service.routes(core), core.verifier, core.ready)
+    def digest(text: str) -> str:
+        return core.vault.blind("request", text)
+
+    return create_app(service.name, service.routes(core), core.verifier, core.ready, digest)
 
 
 class _Server(BaseApplication):
     def __init__(self, service: Service) -> None:
-        from environs import Env
-
         self._service = service
-        self._settings = or_exit(lambda: read_settings(service.name, Env()))
+        # Built once to see that no setting is missing, and thrown away: connections must not cross the fork.
+        core, _ = or_exit(self._build)
+        core.mongo.close()
+        self._settings = core.settings
         super().__init__()
+
+    def _build(self) -> tuple[Core, Flask]:
+        core = Core.from_env(self._service.name, self._service.registry)
+        return core, build_app(self._service, core)
 
     def load_config(self) -> None:
         for name, value in {
@@ -111,8 +126,7 @@ class _Server(BaseApplication):
                 self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        core = or_exit(lambda: Core.from_env(self._service.name, self._service.registry))
-        return build_app(self._service, core)
+        return self._build()[1]
 
 
 def _serve(service: Service) -> None:
@@ -159,6 +173,10 @@ class _Worker:
             Inbox(group, handlers, kafka=core.settings.kafka, database=core.database, contracts=contracts())
             for group, handlers in self._work.inboxes.items()
         ]
+        reconcilers = [
+            Reconciler(processor, contracts(), core.settings.kafka, window=RECONCILE_WINDOW)
+            for processor in self._service.processors
+        ]
         self._runner = Runner(deadlines, self._work.jobs)
         health.serve(core.settings.port, host=core.settings.host, live=self.live, ready=self.ready)
         tasks = [
@@ -166,7 +184,7 @@ class _Worker:
             for running in (
                 *(follower.run() for follower in self._followers),
                 *(inbox.run() for inbox in self._inboxes),
-                *(self._every(seconds, function) for function, seconds in self._work.periodic.items()),
+                *(self._every(RECONCILE_SECONDS, reconciler) for reconciler in reconcilers),
                 self._runner.run(),
                 self._heartbeat(),
             )

@@ -4,22 +4,22 @@ operation says in OpenAPI who may call it and what it may refuse."""
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
 from flask_smorest import Api, Blueprint
 from marshmallow import Schema, fields
 from pymongo.errors import PyMongoError
 from werkzeug.exceptions import HTTPException
 
-from eventkit import store
+from eventkit import store, trace
 from eventkit.auth import Caller, InvalidToken, KeysUnavailable, Verifier
 from eventkit.calls import PeerRefused, Unanswered
 from eventkit.events import Refusal
@@ -132,9 +132,14 @@ class _ProblemApi(Api):
 
 
 def create_app(
-    service: str, routes: Sequence[Routes], verifier: Verifier, ready: Callable[[], tuple[bool, dict[str, Any]]]
+    service: str,
+    routes: Sequence[Routes],
+    verifier: Verifier,
+    ready: Callable[[], tuple[bool, dict[str, Any]]],
+    digest: Callable[[str], str],
 ) -> Flask:
-    """The Flask application of one service."""
+    """The Flask application of one service. `digest` is keyed: it makes the fingerprints of requests, which stand in the
+    log for ever and must give nothing away of what was sent (§32)."""
     app = Flask(service)
     app.config.update(
         API_TITLE=f"Fuzhen {service}",
@@ -146,7 +151,7 @@ def create_app(
         JSON_SORT_KEYS=False,
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    app.extensions["fuzhen"] = (verifier, routes[0].catalogue)
+    app.extensions["fuzhen"] = _Kit(verifier, routes[0].catalogue, digest)
     api = _ProblemApi(app, spec_kwargs={"info": {"description": f"The {service} service of the Internet hospital."}})
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
     for blueprint in routes:
@@ -168,6 +173,7 @@ def create_app(
     app.register_error_handler(Unanswered, lambda _: _later("partner_unavailable"))
     app.register_error_handler(ErasedPerson, lambda _: problem("not_found"))
     app.register_error_handler(Exception, _unexpected)
+    app.before_request(lambda: trace.begin(correlation_id(), _traceparent()))
     app.after_request(_close_doors)
     return app
 
@@ -177,9 +183,8 @@ def identify() -> None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Refusal("token_missing")
-    verifier, _ = _extension()
     try:
-        g.caller = verifier.verify(token.strip())
+        g.caller = _kit().verifier.verify(token.strip())
     except InvalidToken as error:
         raise Refusal("token_invalid") from error
 
@@ -196,21 +201,29 @@ def correlation_id() -> str:
     return str(g.correlation_id)
 
 
+def _traceparent() -> str:
+    return request.headers.get("traceparent", "")[:64]
+
+
 def command_request(body: Any = None) -> store.Request:
-    """The store's view of this request: who, which operation on what, which key, and a fingerprint of the content."""
-    content = orjson.dumps([request.path, body], default=str, option=orjson.OPT_SORT_KEYS)
+    """The store's view of this request: who, which operation on what, which key, and a fingerprint of the content.
+    Raises Refusal `malformed` for text that is no text (half a character)."""
+    try:
+        content = orjson.dumps([request.path, body], default=str, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise Refusal("malformed") from error
     return store.Request(
         caller=caller().subject if "caller" in g else "anonymous",
         route=f"{request.method} {request.url_rule}",
         key=request.headers.get(KEY_HEADER),
-        fingerprint=hashlib.sha256(content).hexdigest(),
+        fingerprint=_kit().digest(content.decode()),
         correlation_id=correlation_id(),
-        traceparent=request.headers.get("traceparent", "")[:64],
+        traceparent=_traceparent(),
     )
 
 
 def problem(code: str, facts: dict[str, Any] | None = None) -> Response:
-    _, catalogue = _extension()
+    catalogue = _kit().catalogue
     if code not in catalogue:
         log.error("refusal %s is not in the catalogue", code)
         code = "internal"
@@ -220,10 +233,17 @@ def problem(code: str, facts: dict[str, Any] | None = None) -> Response:
     return Response(body, found.status, content_type=CONTENT_TYPE)
 
 
-def _extension() -> tuple[Verifier, Catalogue]:
-    from flask import current_app
+@dataclass(frozen=True, slots=True)
+class _Kit:
+    """What this module keeps with the application."""
 
-    found: tuple[Verifier, Catalogue] = current_app.extensions["fuzhen"]
+    verifier: Verifier
+    catalogue: Catalogue
+    digest: Callable[[str], str]
+
+
+def _kit() -> _Kit:
+    found: _Kit = current_app.extensions["fuzhen"]
     return found
 
 

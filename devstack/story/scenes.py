@@ -146,7 +146,7 @@ def prescribes(stage: Stage, visit: Visit, pharmacist: Any) -> dict[str, Any]:
                 {"kind": drug["kind"], "lines": lines, "diagnosis": "慢性胃炎"},
             )
         ).status_code
-        != 404
+        not in (404, 409)
         and r,
     )
     sheet: dict[str, Any] = stage.asked("doctor", "signs a prescription (§24)", signed, 201, "signed")

@@ -143,6 +143,7 @@ class Stage:
     verbose: bool = True
     steps: int = 0
     events: int = 0
+    tokens: dict[str, str] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
     @classmethod

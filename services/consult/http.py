@@ -87,9 +87,9 @@ def read(visit_id: str) -> Consult:
 
 @routes.route("/visits")
 class Visits(MethodView):
+    @routes.access("patient", "doctor")
     @routes.arguments(schemas.DaySchema, location="query")
     @routes.response(200, schemas.VisitsSchema, example={"visits": [schemas.LISTED_EXAMPLE]})
-    @routes.access("patient", "doctor")
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """The caller's own visits, the newest hundred, or those of one day"""
         consults = routes.desk.consults
@@ -99,11 +99,11 @@ class Visits(MethodView):
 
 @routes.route("/queue")
 class Queue(MethodView):
+    @routes.access("doctor")
     @routes.response(
         200, schemas.QueueSchema,
         example={"day": "2026-11-24", "visits": [{**schemas.LISTED_EXAMPLE, "waiting_seconds": 310}]},
     )
-    @routes.access("doctor")
     def get(self) -> dict[str, Any]:
         """The doctor's visits of today that are waiting or being talked about, by slot"""
         now = routes.desk.core.clock.now()
@@ -113,8 +113,8 @@ class Queue(MethodView):
 
 @routes.route("/visits/<visit_id>")
 class Visit(MethodView):
-    @routes.response(200, schemas.VisitSchema, example=schemas.VISIT_EXAMPLE)
     @routes.access("patient", "doctor")
+    @routes.response(200, schemas.VisitSchema, example=schemas.VISIT_EXAMPLE)
     @routes.refuses("not_found")
     def get(self, visit_id: str) -> dict[str, Any]:
         """One visit, with its record once finished"""
@@ -123,8 +123,8 @@ class Visit(MethodView):
 
 @routes.route("/visits/<visit_id>/acceptance")
 class Acceptance(MethodView):
-    @routes.response(200, schemas.StateSchema, example={"visit_id": "v7c1d2e3f4a5", "state": "accepted"})
     @routes.access("doctor")
+    @routes.response(200, schemas.StateSchema, example={"visit_id": "v7c1d2e3f4a5", "state": "accepted"})
     @routes.command
     @routes.refuses("not_found", "consult_over", "already_accepted", "not_its_day", "not_eligible")
     @routes.refuses("partner_unavailable")
@@ -136,9 +136,9 @@ class Acceptance(MethodView):
 
 @routes.route("/visits/<visit_id>/decline")
 class Decline(MethodView):
+    @routes.access("doctor")
     @routes.arguments(schemas.DeclineSchema, example={"reason": "unsuitable", "note": "胸痛待查,建议线下"})
     @routes.response(200, schemas.StateSchema, example={"visit_id": "v7c1d2e3f4a5", "state": "declined"})
-    @routes.access("doctor")
     @routes.command
     @routes.refuses("not_found", "consult_over", "invalid_input")
     def post(self, body: dict[str, Any], visit_id: str) -> ResponseReturnValue:
@@ -149,9 +149,9 @@ class Decline(MethodView):
 
 @routes.route("/visits/<visit_id>/finish")
 class Finish(MethodView):
+    @routes.access("doctor")
     @routes.arguments(schemas.RecordSchema, example=schemas.RECORD_EXAMPLE)
     @routes.response(200, schemas.StateSchema, example={"visit_id": "v7c1d2e3f4a5", "state": "finished"})
-    @routes.access("doctor")
     @routes.command
     @routes.refuses("not_found", "consult_over", "not_accepted", "record_incomplete", "invalid_input")
     def post(self, body: dict[str, Any], visit_id: str) -> ResponseReturnValue:
@@ -165,9 +165,9 @@ class Finish(MethodView):
 
 @routes.route("/visits/<visit_id>/messages")
 class Conversation(MethodView):
+    @routes.access("patient", "doctor")
     @routes.arguments(schemas.AfterSchema, location="query")
     @routes.response(200, schemas.MessagesSchema, example={"messages": [schemas.MESSAGE_EXAMPLE], "more": False})
-    @routes.access("patient", "doctor")
     @routes.refuses("not_found")
     def get(self, query: dict[str, Any], visit_id: str) -> dict[str, Any]:
         """The messages after a number, a page of fifty; readable also when the visit is over"""
@@ -175,12 +175,12 @@ class Conversation(MethodView):
         messages = routes.desk.messages.page(visit_id, query["after"])
         return {"messages": messages, "more": len(messages) == PAGE}
 
+    @routes.access("patient", "doctor")
     @routes.arguments(schemas.NewMessageSchema, example={"kind": "text", "text": "医生您好,我来复诊。"})
     @routes.response(
         201, schemas.PostedSchema,
         example={name: schemas.MESSAGE_EXAMPLE[name] for name in ("number", "message_id", "posted_at")},
     )
-    @routes.access("patient", "doctor")
     @routes.command
     @routes.refuses("not_found", "consult_over", "not_accepted", "text_length", "conversation_full", "invalid_input")
     def post(self, body: dict[str, Any], visit_id: str) -> ResponseReturnValue:

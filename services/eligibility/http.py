@@ -31,6 +31,7 @@ routes = EligibilityRoutes(
 
 @routes.route("/assessments")
 class AssessmentsView(MethodView):
+    @routes.access("service")
     @routes.arguments(AssessSchema, example={
         "visit_id": "c0a8…", "patient_id": "5c0e…", "his_patient_id": "P00000001", "birth_date": "1968-03-02",
         "checkpoint": "booking", "day": "2026-11-24",
@@ -38,7 +39,6 @@ class AssessmentsView(MethodView):
         "symptoms": "胃脘隐痛复诊,服药后减轻,无发热。",
     })
     @routes.response(200, GrantedSchema, example={"assessment_id": "a3d9…", "evidence_id": "R00000001"})
-    @routes.access("service")
     @routes.command
     @routes.refuses("invalid_input", "not_eligible", "partner_unavailable")
     def post(self, body: dict[str, Any]) -> ResponseReturnValue:

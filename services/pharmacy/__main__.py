@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from eventkit.core import Core
 from eventkit.main import Service, Work, main
 from eventkit.signing import partner_secret
@@ -16,9 +14,7 @@ from services.pharmacy.http import Counter, make_routes
 from services.pharmacy.jobs import jobs
 from services.pharmacy.read_model import Queue
 from services.pharmacy.signatures import Signatures
-
-RECONCILE_SECONDS = 300.0
-RECONCILE_WINDOW = timedelta(days=30)  # longer than a prescription takes from its signature to the courier
+from services.pharmacy.streams.dispatch import dispatch
 
 
 def handlers(core: Core) -> Handlers:
@@ -40,42 +36,17 @@ def routes(core: Core) -> list[Routes]:
 
 
 def work(core: Core) -> Work:
-    # Faust is loaded where the processor is run or checked, not by the API.
-    from eventkit.contracts import contracts
-    from eventkit.reconcile import Reconciler
-    from services.pharmacy.streams.dispatch import PROCESSOR
-
     own = handlers(core)
-    check = Reconciler(PROCESSOR, contracts(), core.settings.kafka, window=RECONCILE_WINDOW)
     return Work(
         jobs=jobs(own, courier(core)),
         views=[Queue(core.database).follow],
         inboxes=policies.inboxes(own),
-        periodic={check: RECONCILE_SECONDS},
     )
 
 
-def run_dispatch() -> None:
-    from eventkit.streams import run
-    from services.pharmacy.streams.dispatch import PROCESSOR
-
-    run(PROCESSOR)
-
-
-def reconcile_dispatch() -> int:
-    from eventkit.reconcile import reconcile
-    from services.pharmacy.streams.dispatch import PROCESSOR
-
-    return reconcile(PROCESSOR)
-
+SERVICE = Service(
+    "pharmacy", registry, routes=routes, work=work, processors=[dispatch], prepare=read_model.prepare
+)
 
 if __name__ == "__main__":
-    main(Service(
-        "pharmacy",
-        registry,
-        routes=routes,
-        work=work,
-        streams={"dispatch": run_dispatch},
-        reconcile={"dispatch": reconcile_dispatch},
-        prepare=read_model.prepare,
-    ))
+    main(SERVICE)

@@ -61,9 +61,9 @@ def make_routes(counter: Counter) -> Routes:
 def _for_everybody(routes: Routes, counter: Counter) -> None:
     @routes.route("/drugs")
     class Drugs(MethodView):
+        @routes.access("doctor", "pharmacist", "patient")
         @routes.arguments(schemas.DrugQuery, location="query")
         @routes.response(200, schemas.DrugsSchema, example=schemas.DRUGS)
-        @routes.access("doctor", "pharmacist", "patient")
         def get(self, query: Body) -> Body:
             """What may be prescribed online; special drugs are left out (§25)."""
             kind = query.get("kind")
@@ -72,8 +72,8 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
 
     @routes.route("/visits/<visit_id>/prescriptions")
     class OfVisit(MethodView):
-        @routes.response(200, schemas.SummariesSchema, example={"prescriptions": [schemas.SUMMARY]})
         @routes.access("patient", "doctor", "pharmacist")
+        @routes.response(200, schemas.SummariesSchema, example={"prescriptions": [schemas.SUMMARY]})
         @routes.refuses("not_found")
         def get(self, visit_id: str) -> Body:
             """The prescriptions of a visit, the oldest first."""
@@ -87,9 +87,9 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
             found = counter.handlers.prescriptions(care.prescriptions)
             return {"prescriptions": [sheets.summary(each, staff=_is_staff()) for each in found]}
 
+        @routes.access("doctor")
         @routes.arguments(schemas.SignSchema, example={"kind": "western", **schemas.WANTED})
         @routes.response(201, schemas.SignedSchema, example=schemas.SIGNED)
-        @routes.access("doctor")
         @routes.command
         @routes.refuses("not_found", "consult_not_accepted", "consult_over", *SHEET_RULES)
         def post(self, body: Body, visit_id: str) -> tuple[Body, int]:
@@ -100,8 +100,8 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
 
     @routes.route("/prescriptions/<prescription_id>")
     class One(MethodView):
-        @routes.response(200, schemas.SheetSchema, example=schemas.SHEET)
         @routes.access("patient", "doctor", "pharmacist")
+        @routes.response(200, schemas.SheetSchema, example=schemas.SHEET)
         @routes.refuses("not_found")
         def get(self, prescription_id: str) -> Body:
             """The prescription sheet."""
@@ -111,9 +111,9 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
 def _for_doctors(routes: Routes, counter: Counter) -> None:
     @routes.route("/prescriptions/<prescription_id>/signature")
     class Signature(MethodView):
+        @routes.access("doctor")
         @routes.arguments(schemas.ResignSchema, example=schemas.WANTED)
         @routes.response(201, schemas.SignedSchema, example=schemas.SIGNED)
-        @routes.access("doctor")
         @routes.command
         @routes.refuses("not_found", "not_returned", "consult_over", *ENDS, *SHEET_RULES)
         def post(self, body: Body, prescription_id: str) -> tuple[Body, int]:
@@ -128,19 +128,19 @@ def _for_doctors(routes: Routes, counter: Counter) -> None:
 def _for_pharmacists(routes: Routes, counter: Counter) -> None:
     @routes.route("/review-queue")
     class ReviewQueue(MethodView):
-        @routes.response(200, schemas.QueueSchema, example=schemas.WAITING)
         @routes.access("pharmacist")
+        @routes.response(200, schemas.QueueSchema, example=schemas.WAITING)
         def get(self) -> Body:
             """What waits for a review, the oldest first."""
             return {"prescriptions": counter.queue.waiting(counter.clock.now())}
 
     @routes.route("/prescriptions/<prescription_id>/review")
     class Reviews(MethodView):
+        @routes.access("pharmacist")
         @routes.arguments(schemas.ReviewSchema, example={"outcome": "return", "reason": "剂量与年龄不符,请核对"})
         @routes.response(
             200, schemas.StateSchema, example={"prescription_id": schemas.SIGNED["prescription_id"], "state": "issued"}
         )
-        @routes.access("pharmacist")
         @routes.command
         @routes.refuses("not_found", "not_in_review", "reason_missing", "signature_broken", *ENDS)
         def post(self, body: Body, prescription_id: str) -> tuple[Body, int]:
@@ -153,9 +153,9 @@ def _for_pharmacists(routes: Routes, counter: Counter) -> None:
 def _for_patients(routes: Routes, counter: Counter) -> None:
     @routes.route("/couriers")
     class Couriers(MethodView):
+        @routes.access("patient", "pharmacist")
         @routes.arguments(schemas.CourierQuery, location="query")
         @routes.response(200, schemas.CouriersSchema, example=schemas.COURIERS)
-        @routes.access("patient", "pharmacist")
         def get(self, query: Body) -> Body:
             """Who may bring the parcel, and what they would ask at the door (§21)."""
             fee = counter.courier.price_fen(query["to"], query["weight_g"])
@@ -168,6 +168,7 @@ def _for_patients(routes: Routes, counter: Counter) -> None:
 
     @routes.route("/prescriptions/<prescription_id>/delivery")
     class Delivery(MethodView):
+        @routes.access("patient")
         @routes.arguments(
             schemas.DeliverySchema,
             example={
@@ -175,7 +176,6 @@ def _for_patients(routes: Routes, counter: Counter) -> None:
             },
         )  # fmt: skip
         @routes.response(200, schemas.DeliveryAnswerSchema, example=schemas.CHOSEN)
-        @routes.access("patient")
         @routes.command
         @routes.refuses("not_found", "not_issued", "already_dispatched", "unknown_courier", *ENDS)
         def post(self, body: Body, prescription_id: str) -> tuple[Body, int]:
@@ -186,8 +186,8 @@ def _for_patients(routes: Routes, counter: Counter) -> None:
 
     @routes.route("/prescriptions/<prescription_id>/parcel")
     class Parcel(MethodView):
-        @routes.response(200, schemas.ParcelSchema, example=schemas.PARCEL)
         @routes.access("patient", "doctor", "pharmacist")
+        @routes.response(200, schemas.ParcelSchema, example=schemas.PARCEL)
         @routes.refuses("not_found")
         def get(self, prescription_id: str) -> Body:
             """Where the parcel is."""
@@ -245,8 +245,8 @@ def _for_partners(routes: Routes, counter: Counter) -> None:
 
     @routes.route("/internal/prescriptions/<prescription_id>")
     class ForTheDesk(MethodView):
-        @routes.response(200, schemas.DeskSheetSchema, example={**schemas.SHEET, "may_settle": True})
         @routes.access("his", "service")
+        @routes.response(200, schemas.DeskSheetSchema, example={**schemas.SHEET, "may_settle": True})
         @routes.refuses("not_found")
         def get(self, prescription_id: str) -> Body:
             """The sheet for the hospital's desk (§22). What never took effect does not exist there (§24)."""

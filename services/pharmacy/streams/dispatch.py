@@ -74,7 +74,7 @@ def learn(item: Item, event: Envelope) -> Item:
     return item
 
 
-PROCESSOR = Processor(
+dispatch = Processor(
     app_id="pharmacy.dispatch",
     sources=("pharmacy.prescription.v1", "payment.order.v1"),
     output_topic="pharmacy.dispatch-due.v1",

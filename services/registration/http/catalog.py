@@ -77,12 +77,12 @@ class SessionsView(MethodView):
         day = query["day"].isoformat() if "day" in query else None
         return {"sessions": desk().read_model.sessions(today.isoformat(), query.get("doctor_id"), day)}
 
+    @routes.access("doctor", "operator")
     @routes.arguments(schemas.OpenSessionSchema, example={
         "doctor_id": "doctor-shen", "department_id": "spleen-stomach", "starts_at": "2026-11-24T08:00:00+08:00",
         "ends_at": "2026-11-24T12:00:00+08:00", "slot_minutes": 15,
     })
     @routes.response(201, schemas.SessionOpenedSchema, example={"session_id": "7d1f…", "fee_fen": 5000})
-    @routes.access("doctor", "operator")
     @routes.command
     @routes.refuses(
         "invalid_input", "doctor_unknown", "session_known", "session_over", "session_malformed", "session_overlaps"

@@ -17,12 +17,12 @@ from services.registration.http.visits import VISIT_EXAMPLE, show
 
 @routes.route("/internal/patients/<patient_id>")
 class InternalPatientView(MethodView):
+    @routes.access("service", "his")
     @routes.response(200, schemas.InternalPatientSchema, example={
         "patient_id": "5c0e…", "account_id": "2f7c…", "his_patient_id": "P00000001", "name": "林复安",
         "id_number": "11010019680302042X", "phone": "19900000001", "birth_date": "1968-03-02", "sex": "female",
         "relation": "self", "guardian_consented": False,
     })
-    @routes.access("service", "his")
     @routes.refuses("not_found", "unavailable")
     def get(self, patient_id: str) -> ResponseReturnValue:
         """Who a patient is."""
@@ -43,12 +43,12 @@ class InternalPatientView(MethodView):
 
 @routes.route("/internal/visits/<visit_id>")
 class InternalVisitView(MethodView):
+    @routes.access("service", "his")
     @routes.response(200, schemas.InternalVisitSchema, example={
         **VISIT_EXAMPLE, "account_id": "2f7c…", "card_id": "C00000001", "title": "chief", "assessment_id": "a3d9…",
         "notice_version": "9f86d081884c7d65…", "notice_confirmed_at": "2026-11-23T08:00:00.000Z",
         "notice_confirmed_by": "2f7c…", "order_id": "fee-c0a8…",
     })
-    @routes.access("service", "his")
     @routes.refuses("not_found", "unavailable")
     def get(self, visit_id: str) -> ResponseReturnValue:
         """A visit with what its own services need; `order_id` once it is paid."""
@@ -73,9 +73,9 @@ class InternalVisitView(MethodView):
 
 @routes.route("/internal/visits/<visit_id>/eligibility")
 class InternalEligibilityView(MethodView):
+    @routes.access("service")
     @routes.arguments(schemas.CheckpointSchema, example={"checkpoint": "payment"})
     @routes.response(200, schemas.AssessedSchema, example={"visit_id": "c0a8…", "assessment_id": "b7e2…"})
-    @routes.access("service")
     @routes.command
     @routes.refuses("invalid_input", "not_found", "not_eligible", "visit_over", "partner_unavailable")
     def post(self, body: dict[str, Any], visit_id: str) -> ResponseReturnValue:

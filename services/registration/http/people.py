@@ -25,18 +25,18 @@ _PATIENT = {
 
 @routes.route("/patients")
 class PatientsView(MethodView):
-    @routes.response(200, schemas.PatientsSchema, example={"patients": [_PATIENT]})
     @routes.access("patient")
+    @routes.response(200, schemas.PatientsSchema, example={"patients": [_PATIENT]})
     @routes.refuses("unavailable")
     def get(self) -> ResponseReturnValue:
         """My patients, numbers masked."""
         return {"patients": [_masked(patient) for patient in desk().people.of_account(caller().subject)]}
 
+    @routes.access("patient")
     @routes.arguments(schemas.AddPatientSchema, example={
         "name": "林复安", "id_number": "11010019680302042X", "phone": "19900000001", "relation": "self",
     })
     @routes.response(201, schemas.PatientAddedSchema, example={"patient_id": "5c0e…"})
-    @routes.access("patient")
     @routes.command
     @routes.refuses(
         "invalid_input", "id_number_wrong", "real_name_unmatched", "patient_known", "guardian_needed", "guardian_wrong",
@@ -51,8 +51,8 @@ class PatientsView(MethodView):
 
 @routes.route("/patients/<patient_id>")
 class PatientView(MethodView):
-    @routes.response(200, schemas.PatientSchema, example=_PATIENT)
     @routes.access("patient")
+    @routes.response(200, schemas.PatientSchema, example=_PATIENT)
     @routes.refuses("not_found", "unavailable")
     def get(self, patient_id: str) -> ResponseReturnValue:
         """One of my patients, numbers masked."""
@@ -61,9 +61,9 @@ class PatientView(MethodView):
 
 @routes.route("/patients/<patient_id>/cards")
 class CardsView(MethodView):
+    @routes.access("patient")
     @routes.arguments(schemas.BindCardSchema, example={"card_no": "1000000001", "kind": "insurance_card"})
     @routes.response(201, schemas.CardBoundSchema, example={"card_id": "C00000001", "card_kind": "beijing_insured"})
-    @routes.access("patient")
     @routes.command
     @routes.refuses("invalid_input", "not_found", "card_unknown", "partner_unavailable")
     def post(self, body: dict[str, Any], patient_id: str) -> ResponseReturnValue:
@@ -74,6 +74,7 @@ class CardsView(MethodView):
 
 @routes.route("/patients/<patient_id>/photos")
 class PhotosView(MethodView):
+    @routes.access("patient")
     @routes.response(201, schemas.PhotoSchema, example={"photo_id": "e41b…"})
     @routes.doc(requestBody={"required": True, "content": {
         "image/jpeg": {"schema": {"type": "string", "format": "binary"}},
@@ -81,7 +82,6 @@ class PhotosView(MethodView):
             "type": "object", "properties": {"photo": {"type": "string", "format": "binary"}}, "required": ["photo"],
         }},
     }})
-    @routes.access("patient")
     @routes.command
     @routes.refuses("not_found", "photo_unreadable", "too_large")
     def post(self, patient_id: str) -> ResponseReturnValue:
@@ -100,8 +100,8 @@ class PhotosView(MethodView):
 
 @routes.route("/photos/<photo_id>")
 class PhotoView(MethodView):
-    @routes.response(200, {"type": "string", "format": "binary"}, content_type="image/jpeg")
     @routes.access("patient", "doctor")
+    @routes.response(200, {"type": "string", "format": "binary"}, content_type="image/jpeg")
     @routes.refuses("not_found", "unavailable")
     def get(self, photo_id: str) -> Response:
         """The picture as JPEG: for its own account, and for the doctor of a visit that shows it (§31)."""

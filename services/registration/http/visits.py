@@ -31,13 +31,14 @@ _CONDITION = {
 
 @routes.route("/visits")
 class VisitsView(MethodView):
-    @routes.response(200, schemas.VisitsSchema, example={"visits": [VISIT_EXAMPLE]})
     @routes.access("patient")
+    @routes.response(200, schemas.VisitsSchema, example={"visits": [VISIT_EXAMPLE]})
     @routes.refuses("unavailable")
     def get(self) -> ResponseReturnValue:
         """The order centre: my visits, the latest first (§17). A moment behind; one visit read alone is not."""
         return {"visits": desk().read_model.visits_of(caller().subject)}
 
+    @routes.access("patient")
     @routes.arguments(schemas.BookVisitSchema, example={
         "patient_id": "5c0e…", "card_id": "C00000001", "session_id": "7d1f…", "slot_id": "7d1f…-01",
         "entrance": "mini_program", "notice_version": "9f86d081884c7d65…", "condition": _CONDITION,
@@ -46,7 +47,6 @@ class VisitsView(MethodView):
     @routes.response(201, schemas.VisitHeldSchema, example={
         "visit_id": "c0a8…", "state": "held", "hold_until": "2026-11-23T08:15:00.000Z", "fee_fen": 5000,
     })
-    @routes.access("patient")
     @routes.command
     @routes.refuses(
         "invalid_input", "not_found", "not_eligible", "slot_taken", "slot_gone", "session_over", "already_booked",
@@ -68,8 +68,8 @@ class VisitsView(MethodView):
 
 @routes.route("/visits/<visit_id>")
 class VisitView(MethodView):
-    @routes.response(200, schemas.VisitSchema, example=VISIT_EXAMPLE)
     @routes.access("patient", "doctor")
+    @routes.response(200, schemas.VisitSchema, example=VISIT_EXAMPLE)
     @routes.refuses("not_found", "unavailable")
     def get(self, visit_id: str) -> ResponseReturnValue:
         """One visit, for its account and its doctor."""
@@ -78,11 +78,11 @@ class VisitView(MethodView):
 
 @routes.route("/visits/<visit_id>/condition")
 class ConditionView(MethodView):
+    @routes.access("patient", "doctor")
     @routes.response(200, schemas.VisitConditionSchema, example={
         "visit_id": "c0a8…", "patient": {"name": "林复安", "sex": "female", "age": 58}, "photo_ids": ["e41b…"],
         **_CONDITION,
     })
-    @routes.access("patient", "doctor")
     @routes.refuses("not_found", "unavailable")
     def get(self, visit_id: str) -> ResponseReturnValue:
         """What the patient described (§10), for the account and for the doctor who was booked."""
@@ -108,8 +108,8 @@ class ConditionView(MethodView):
 
 @routes.route("/visits/<visit_id>/withdrawal")
 class WithdrawalView(MethodView):
-    @routes.response(200, schemas.WithdrawnSchema, example={"visit_id": "c0a8…", "state": "withdrawn"})
     @routes.access("patient")
+    @routes.response(200, schemas.WithdrawnSchema, example={"visit_id": "c0a8…", "state": "withdrawn"})
     @routes.command
     @routes.refuses("not_found", "already_accepted", "visit_over")
     def post(self, visit_id: str) -> ResponseReturnValue:

@@ -18,7 +18,7 @@ from services.consult.http import routes
 @pytest.fixture(scope="module")
 def client() -> FlaskClient:
     nobody = cast(Verifier, None)
-    return create_app("consult", [routes], nobody, lambda: (True, {})).test_client()
+    return create_app("consult", [routes], nobody, lambda: (True, {}), str).test_client()
 
 
 def operations(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -31,9 +31,8 @@ class KnownKey(Verifier):
     """Verifies with KEY, without fetching it over HTTP."""
 
     def __init__(self) -> None:
-        super().__init__("http://127.0.0.1:1/jwks", ISSUER)
         known = SimpleNamespace(key=KEY.public_key())
-        self._keys = SimpleNamespace(get_signing_key_from_jwt=lambda token: known)  # type: ignore[assignment]
+        super().__init__(SimpleNamespace(get_signing_key_from_jwt=lambda token: known), ISSUER)  # type: ignore[arg-type]
 
 
 def token(key: Any = KEY, algorithm: str = "ES256", **change: Any) -> str:
@@ -45,6 +44,7 @@ def token(key: Any = KEY, algorithm: str = "ES256", **change: Any) -> str:
 
 class VisitSchema(Schema):
     slot = fields.Integer(required=True)
+    note = fields.String()
 
 
 def app() -> Flask:
@@ -68,7 +68,7 @@ def app() -> Flask:
             assert (request.caller, request.route) == (caller().subject, "POST /api/registration/visits")
             return {"slot": body["slot"]}
 
-    return create_app("registration", [routes], KnownKey(), lambda: (True, {}))
+    return create_app("registration", [routes], KnownKey(), lambda: (True, {}), str)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,14 @@ def test_unknown_paths_and_methods_and_unreadable_json_are_problems_too(client: 
         headers={"Authorization": f"Bearer {token()}", "Idempotency-Key": "k"},
     )
     assert broken.json["code"] == "malformed"  # type: ignore[index]
+
+
+def test_half_a_character_is_malformed(client: FlaskClient) -> None:
+    answer = client.post(
+        "/api/registration/visits", data=rb'{"slot": 3, "note": "\ud800"}', content_type="application/json",
+        headers={"Authorization": f"Bearer {token()}", "Idempotency-Key": "k"},
+    )
+    assert answer.json["code"] == "malformed"  # type: ignore[index]
 
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -1,5 +1,5 @@
-"""The payment service without servers: its log in memory, its jobs, views, policies and processors called in turn, and a
-provider and an insurer that fail as they are told."""
+"""The payment service without servers: its log in memory, its jobs, views, policies and processors called in turn, and
+a provider and an insurer that fail as they are told."""
 
 from __future__ import annotations
 
@@ -370,7 +370,8 @@ class World:
         self.hear("registration", "VisitLapsed", visit, f"visit-{visit}", slot_id="sl1", reason="unpaid")
 
     def finish(self, visit: str = "v1") -> None:
-        self.hear("consult", "ConsultFinished", visit, f"consult-{visit}", doctor_id="d1", finished_at=rfc3339(NOW))
+        finished = {"patient_id": "p1", "doctor_id": "d1", "finished_at": rfc3339(NOW)}
+        self.hear("consult", "ConsultFinished", visit, f"consult-{visit}", **finished)
 
     def dispense(self, prescription: str = "p1", visit: str = "v1", way: str = "courier") -> None:
         self.hear(

@@ -86,7 +86,8 @@ def test_a_pharmacist_returns_and_the_doctor_signs_again(world: World) -> None: 
     world.accept()
     world.sign()
     world.review("return", "小心胃")
-    world.hear("consult.ConsultFinished", visit_id="v1", doctor_id="d1", finished_at="2026-11-24T02:30:00Z")
+    finished = {"patient_id": "p1", "doctor_id": "d1", "finished_at": "2026-11-24T02:30:00Z"}
+    world.hear("consult.ConsultFinished", visit_id="v1", **finished)
     world.clock.advance(timedelta(hours=10))
     world.handlers.sign_again(
         world.request(), "d1", "rx1",
@@ -179,7 +180,7 @@ def test_the_desk_and_the_courier_have_one_winner(world: World) -> None:  # §22
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("consult.ConsultDeclined", {"doctor_id": "d1", "reason": "unsuitable"}),
+        ("consult.ConsultDeclined", {"patient_id": "p1", "doctor_id": "d1", "reason": "unsuitable"}),
         ("consult.ConsultAbandoned", {"doctor_id": "d1"}),
         ("consult.ConsultCancelled", {"reason": "patient"}),
         ("registration.VisitWithdrawn", {"slot_id": "sl", "reason": "declined"}),
