@@ -1,6 +1,8 @@
 """`python -m devstack up|down|status|logs|clean|run`: everything on one machine. `make help` has the short forms."""
 
 import argparse
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from devstack.process import PROBE_TIMEOUT, Process
 from devstack.stack import FINE, Stack, StackError
+from devstack.table import MONGO_MEMBERS, processes
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -77,18 +81,35 @@ def status(stack: Stack, options: argparse.Namespace) -> int:
     if not stack.is_up():
         console.print(f"not up (no supervisor in {stack.home})")
         return 1
+    statuses: dict[str, Any] = stack.state()["processes"]
+    members = sum(name in MONGO_MEMBERS for name in statuses)
+    rows = [row for row in processes(stack.home, stack.base, members) if row.name in statuses]
+    answers = asyncio.run(ask(rows))
     table = Table(box=None, pad_edge=False)
     for column in ("process", "state", "pid", "restarts", "since", "address"):
         table.add_column(column)
-    statuses: dict[str, Any] = stack.state()["processes"]
-    for name, row in statuses.items():
-        colour = "green" if row["state"] in FINE else "red"
+    for name, answer in answers.items():
+        row = statuses[name]
+        state = "not healthy" if row["state"] == "ready" and not answer else row["state"]
+        colour = "green" if state in FINE else "red"
         since = time.strftime("%H:%M:%S", time.localtime(row["since"]))
-        table.add_row(
-            name, f"[{colour}]{row['state']}[/]", str(row["pid"] or ""), str(row["restarts"]), since, row["url"]
-        )
+        table.add_row(name, f"[{colour}]{state}[/]", str(row["pid"] or ""), str(row["restarts"]), since, row["url"])
     console.print(table)
-    return 0 if all(row["state"] in FINE for row in statuses.values()) else 1
+    return 0 if all(answers.values()) else 1
+
+
+async def ask(rows: list[Process]) -> dict[str, bool]:
+    """Whether each process is healthy at this moment, not only when it started. A job's answer is that it is done."""
+
+    async def one(row: Process) -> bool:
+        if row.ready is None:
+            return True
+        with contextlib.suppress(Exception):  # refused, reset, slow: not healthy
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                return await row.ready()
+        return False
+
+    return dict(zip((row.name for row in rows), await asyncio.gather(*map(one, rows)), strict=True))
 
 
 def logs(stack: Stack, options: argparse.Namespace) -> int:
