@@ -1,6 +1,9 @@
-"""Whatever happens, in whatever order, told twice or not at all: every fen is held, earned or given back, once (§16)."""
+"""Whatever happens, in whatever order, told twice or not at all: every fen is held, earned or given back, once
+(§16)."""
 
 from __future__ import annotations
+
+import contextlib
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -14,7 +17,9 @@ from tests.unit.payment.world import World
 ORDERS = st.sampled_from(["fee-v1", "fee-v2", "rx-p1"])
 VISITS = st.sampled_from(["v1", "v2"])
 REASONS = st.sampled_from(["missed", "declined", "patient", "session_cancelled"])
-ONCE = ("PaymentRequested", "PaymentCaptured", "PaymentExpired", "OrderSettledOffline", "RefundRequested", "RefundSucceeded")
+ONCE = (
+    "PaymentRequested", "PaymentCaptured", "PaymentExpired", "OrderSettledOffline", "RefundRequested", "RefundSucceeded"
+)
 
 
 class Money(RuleBasedStateMachine):
@@ -34,10 +39,8 @@ class Money(RuleBasedStateMachine):
     @rule(order_id=ORDERS, charge=st.booleans())
     def prepay(self, order_id: str, charge: bool) -> None:
         self.world.provider.charge_during_next_prepay = charge
-        try:
+        with contextlib.suppress(Refusal, Unanswered):
             self.world.prepay(order_id)
-        except (Refusal, Unanswered):
-            pass
         self.world.provider.charge_during_next_prepay = False
 
     @rule(order_id=ORDERS, late=st.booleans())
@@ -103,10 +106,8 @@ class Money(RuleBasedStateMachine):
 
     @rule(order_id=ORDERS)
     def retry(self, order_id: str) -> None:
-        try:
+        with contextlib.suppress(Refusal, Unanswered):
             self.world.retry(order_id)
-        except (Refusal, Unanswered):
-            pass
 
     # --- always
 

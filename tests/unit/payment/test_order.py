@@ -112,8 +112,10 @@ def desk_settles(settlement_id: str = "h1", after: timedelta = timedelta(0)) -> 
 
 TABLE: list[tuple[str, Sequence[object], When, list[object] | str]] = [
     ("§13 the fee of the Beijing-insured is decomposed first", (), opens(OPEN_FEE), [opened()]),
-    ("§14 uninsured: self-pay at once", (), opens(UNINSURED), [opened(UNINSURED), requested(ALL_CASH, command=UNINSURED)]),
-    ("§14 insured elsewhere: self-pay", (), opens(ELSEWHERE), [opened(ELSEWHERE), requested(ALL_CASH, command=ELSEWHERE)]),
+    ("§14 uninsured: self-pay at once", (), opens(UNINSURED),
+     [opened(UNINSURED), requested(ALL_CASH, command=UNINSURED)]),
+    ("§14 insured elsewhere: self-pay", (), opens(ELSEWHERE),
+     [opened(ELSEWHERE), requested(ALL_CASH, command=ELSEWHERE)]),
     ("§13 drugs online are self-pay", (), opens(OPEN_RX), [opened(OPEN_RX), requested(DRUGS, command=OPEN_RX)]),
     ("an order is opened once", INSURED, opens(OPEN_FEE), []),
     ("§23 the desk was faster than the news: only its owner is noted", (DESK,), opens(OPEN_RX), [opened(OPEN_RX)]),

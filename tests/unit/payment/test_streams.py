@@ -135,7 +135,9 @@ ISSUED = event(
     "pharmacy", "PrescriptionIssued", "prescription-p1", 3, **RX, patient_id="pt1", account_id="a1", doctor_id="d1",
     pharmacist_id="f1", kind="western", card_kind="beijing_insured", amount_fen=1000, signed_at=AT, valid_until=AT,
 )
-ISSUED_UNINSURED = event("pharmacy", "PrescriptionIssued", "prescription-p1", 3, **{**ISSUED.data, "card_kind": "uninsured"})
+ISSUED_UNINSURED = event(
+    "pharmacy", "PrescriptionIssued", "prescription-p1", 3, **{**ISSUED.data, "card_kind": "uninsured"}
+)
 RX_GONE = event("pharmacy", "PrescriptionExpired", "prescription-p1", 5, **RX)
 REQUESTED = event(
     "payment", "PaymentRequested", "order-fee-v1", 2, order_id="fee-v1", kind="visit_fee", legs=LEGS, amount_fen=5000,
@@ -148,8 +150,8 @@ BACK = event(
 
 INSURANCE: list[tuple[str, list[Envelope], list[str]]] = [
     ("§13 decomposed", [REQUESTED], ["FeeDecomposed"]),
-    ("§14 nothing to decompose", [event("payment", "PaymentRequested", "order-fee-v1", 2, order_id="fee-v1", legs=CASH)],
-     []),
+    ("§14 nothing to decompose",
+     [event("payment", "PaymentRequested", "order-fee-v1", 2, order_id="fee-v1", legs=CASH)], []),
     ("§16 the insurer's part is back", [BACK], ["DecompositionReversed"]),
     ("a refund of cash alone", [event("payment", "RefundSucceeded", "refund-rf-rx-p1", 3, refund_id="rf-rx-p1",
                                       order_id="rx-p1", legs=CASH)], []),
@@ -157,7 +159,8 @@ INSURANCE: list[tuple[str, list[Envelope], list[str]]] = [
     ("§14 no insurance, no offer", [ISSUED_UNINSURED, RX_EXPIRED, SETTLED], []),
     ("§22 settled", [ISSUED, SETTLED], ["OfflineSettlementClosed", "OfflineSettlementOpened"]),
     ("§23 not settled", [ISSUED, RX_EXPIRED], ["OfflineSettlementLapsed", "OfflineSettlementOpened"]),
-    ("§23 both say that it expired", [ISSUED, RX_EXPIRED, RX_GONE], ["OfflineSettlementLapsed", "OfflineSettlementOpened"]),
+    ("§23 both say that it expired", [ISSUED, RX_EXPIRED, RX_GONE],
+     ["OfflineSettlementLapsed", "OfflineSettlementOpened"]),
     ("§23 paid online instead", [ISSUED, RX_CAPTURED], ["OfflineSettlementLapsed", "OfflineSettlementOpened"]),
     ("late money changes nothing", [ISSUED, SETTLED, RX_LATE], ["OfflineSettlementClosed", "OfflineSettlementOpened"]),
 ]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from eventkit.calls import PeerRefused, Unanswered
 from eventkit.clock import FixedClock, rfc3339
 from eventkit.contracts import contracts
@@ -128,8 +130,8 @@ class FakeProvider:
             trade = self.trades[order_id]
             assert "paid_at" in trade
             assert total_fen == trade["amount"]
-            others = sum(r["amount"] for r in self.refunds.values() if r["order"] == order_id and r["state"] != "closed")
-            assert others + amount_fen <= trade["amount"], "more would go back than was paid"
+            others = [r for r in self.refunds.values() if r["order"] == order_id and r["state"] != "closed"]
+            assert sum(r["amount"] for r in others) + amount_fen <= trade["amount"], "more would go back than was paid"
             if self.refusal:
                 code, self.refusal = self.refusal, ""
                 raise ProviderRefused(code)
@@ -347,9 +349,10 @@ class World:
 
     def visit(self, visit: str = "v1", card_kind: str = "beijing_insured") -> str:
         self.hear(
-            "registration", "VisitRequested", visit, f"visit-{visit}", patient_id="pt1", account_id="acc1", doctor_id="d1",
-            department_id="dp1", session_id="se1", slot_id="sl1", day="2026-11-24", starts_at=rfc3339(NOW), entrance="app",
-            card_id="card1", card_kind=card_kind, title="ordinary", fee_fen=FEE_FEN, assessment_id="as1",
+            "registration", "VisitRequested", visit, f"visit-{visit}", patient_id="pt1", account_id="acc1",
+            doctor_id="d1", department_id="dp1", session_id="se1", slot_id="sl1", day="2026-11-24",
+            starts_at=rfc3339(NOW), entrance="app", card_id="card1", card_kind=card_kind, title="ordinary",
+            fee_fen=FEE_FEN, assessment_id="as1",
             hold_until=rfc3339(self.clock.now() + timedelta(minutes=15)),
         )
         return fee_order_id(visit)
@@ -375,7 +378,8 @@ class World:
 
     def dispense(self, prescription: str = "p1", visit: str = "v1", way: str = "courier") -> None:
         self.hear(
-            "pharmacy", "PrescriptionDispensed", visit, f"prescription-{prescription}", prescription_id=prescription, way=way
+            "pharmacy", "PrescriptionDispensed", visit, f"prescription-{prescription}",
+            prescription_id=prescription, way=way,
         )
 
     def desk_settles(self, prescription: str = "p1", visit: str = "v1", settlement: str = "h1") -> None:
@@ -443,9 +447,7 @@ class World:
         return totals["paid_fen"], totals["refunded_fen"], totals["earned_fen"], totals["held_fen"]
 
     def refused(self, code: str, call: Any, *args: Any) -> Refusal:
-        try:
+        with pytest.raises(Refusal) as raised:
             call(*args)
-        except Refusal as refusal:
-            assert refusal.code == code, refusal.code
-            return refusal
-        raise AssertionError(f"not refused, expected {code}")
+        assert raised.value.code == code
+        return raised.value
