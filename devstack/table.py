@@ -55,6 +55,8 @@ def processes(home: Path, base: int, mongo_members: int = 1) -> list[Process]:
     }
     for service in SERVICES:
         extra = {**of(service), **(issuer if service == "registration" else {})}
+        if service == "consult":  # each live conversation holds a thread
+            extra["FUZHEN_WEB_THREADS"] = "64"
         rows.append(python(service, f"services.{service}", "api", needs=("mongo",), **extra))
     for service in SERVICES:
         rows.append(
