@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ POLL_SECONDS = 0.2
 FIRST_RETRY_SECONDS = 0.3
 LAST_RETRY_SECONDS = 30.0
 RUNNERS = 8
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Deadlines:
     def __init__(self, database: Database[dict[str, Any]], clock: Clock) -> None:
         self._rows = database.get_collection("deadlines", codec_options=CODEC, write_concern=DURABLE)
         self._clock = clock
+        self._owner = socket.gethostname()
         self.wake = asyncio.Event()
         self.oldest_due: datetime | None = None
 
@@ -75,7 +78,7 @@ class Deadlines:
         rows = [
             InsertOne({
                 "_id": due.id, "state": "waiting", "job": due.job, "args": due.args, "due": due.at,
-                "not_before": datetime.fromtimestamp(0, UTC), "attempts": 0,
+                "not_before": _NEVER, "attempts": 0,
             })
             for commit in commits
             for due in commit.due
@@ -90,12 +93,21 @@ class Deadlines:
             ):
                 raise
 
+    def release(self) -> None:
+        """Let go of what this host claimed before it was killed: nobody needs to wait for those claims to run out."""
+        self._rows.update_many(
+            {"state": "waiting", "owner": self._owner}, {"$set": {"not_before": _NEVER}, "$unset": {"owner": ""}}
+        )
+
     def claim(self) -> Row | None:
         """The most overdue row, ours alone for CLAIM_SECONDS of wall time."""
         wall = datetime.now(UTC)
         document = self._rows.find_one_and_update(
             {"state": "waiting", "due": {"$lte": self._clock.now()}, "not_before": {"$lte": wall}},
-            {"$set": {"not_before": wall + timedelta(seconds=CLAIM_SECONDS)}, "$inc": {"attempts": 1}},
+            {
+                "$set": {"not_before": wall + timedelta(seconds=CLAIM_SECONDS), "owner": self._owner},
+                "$inc": {"attempts": 1},
+            },
             sort=[("due", ASCENDING)],
             return_document=ReturnDocument.AFTER,
         )
@@ -111,7 +123,10 @@ class Deadlines:
             seconds = min(FIRST_RETRY_SECONDS * 2 ** (row.attempt - 1), LAST_RETRY_SECONDS) * random.uniform(0.7, 1.3)
         self._rows.update_one(
             {"_id": row.id},
-            {"$set": {"not_before": datetime.now(UTC) + timedelta(seconds=seconds), "last_reason": reason}},
+            {
+                "$set": {"not_before": datetime.now(UTC) + timedelta(seconds=seconds), "last_reason": reason},
+                "$unset": {"owner": ""},
+            },
         )
 
     def overdue(self) -> tuple[int, datetime | None]:
@@ -131,6 +146,7 @@ class Runner:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._deadlines.release)
         with ThreadPoolExecutor(RUNNERS, thread_name_prefix="deadline") as pool:
             free = asyncio.Semaphore(RUNNERS)
             running: set[asyncio.Future[None]] = set()

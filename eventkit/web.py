@@ -138,8 +138,8 @@ def create_app(
     ready: Callable[[], tuple[bool, dict[str, Any]]],
     digest: Callable[[str], str],
 ) -> Flask:
-    """The Flask application of one service. `digest` is keyed: it makes the fingerprints of requests, which stand in the
-    log for ever and must give nothing away of what was sent (§32)."""
+    """The Flask application of one service. `digest` is keyed: it makes the fingerprints of requests, which stand in
+    the log for ever and must give nothing away of what was sent (§32)."""
     app = Flask(service)
     app.config.update(
         API_TITLE=f"Fuzhen {service}",

@@ -244,6 +244,10 @@ def test_a_job_that_raises_keeps_its_row(rig: Rig) -> None:
     row = deadlines.claim()
     assert row is not None
     assert deadlines.claim() is None, "claimed rows belong to one runner"
+    deadlines.release()
+    row = deadlines.claim()
+    assert row is not None, "a restarted runner takes up what it was killed over"
+    assert row.attempt == 2
     Runner(deadlines, {"job": lambda row: 1 / 0})._run_row(row)  # type: ignore[arg-type, return-value]
     stored = rig.database["deadlines"].find_one({"_id": "x"})
     assert stored is not None
