@@ -8,10 +8,11 @@ from datetime import date, datetime
 from eventkit.events import Refusal, Registry, personal
 
 __all__ = [
-    "AccountOpened", "CardBound", "ClaimReleased", "DiaryEntered", "MessageGivenUp", "MessagePlanned", "MessageSent",
-    "PatientAdded", "PatientLinked", "PhoneTaken", "PhotoAdded", "Refusal", "SessionOpened", "Slot", "SlotHeld",
-    "SlotReleased", "SlotSold", "VisitAccepted", "VisitBooked", "VisitClaimed", "VisitDescribed", "VisitFinished",
-    "VisitLapsed", "VisitRequested", "VisitWithdrawn", "registry",
+    "AccountOpened", "CardBound", "ClaimReleased", "DiaryCleared", "DiaryEntered", "MessageGivenUp",
+    "MessagePlanned", "MessageSent", "PatientAdded", "PatientLinked", "PhoneTaken", "PhotoAdded", "Refusal",
+    "SessionCancelled", "SessionOpened", "Slot", "SlotClosed", "SlotHeld", "SlotReleased", "SlotSold",
+    "VisitAccepted", "VisitBooked", "VisitClaimed", "VisitDescribed", "VisitFinished", "VisitLapsed",
+    "VisitRequested", "VisitWithdrawn", "registry",
 ]
 
 registry = Registry("registration")
@@ -114,6 +115,15 @@ class SessionOpened:
     slots: tuple[Slot, ...]
 
 
+@registry.event("SessionCancelled", topic=SESSIONS, key="session_id")
+@dataclass(frozen=True, slots=True)
+class SessionCancelled:
+    """§29 停诊. `reason` says who called it off, and no more (a doctor's illness travels nowhere): doctor, hospital."""
+
+    session_id: str
+    reason: str
+
+
 @registry.event("DiaryEntered")
 @dataclass(frozen=True, slots=True)
 class DiaryEntered:
@@ -122,6 +132,23 @@ class DiaryEntered:
     session_id: str
     starts_at: datetime
     ends_at: datetime
+
+
+@registry.event("DiaryCleared")
+@dataclass(frozen=True, slots=True)
+class DiaryCleared:
+    """The session of that entry was cancelled; its time is free again."""
+
+    session_id: str
+
+
+@registry.event("SlotClosed")
+@dataclass(frozen=True, slots=True)
+class SlotClosed:
+    """§29: written on every slot with SessionCancelled, so that a booking under way loses its place in the insert."""
+
+    slot_id: str
+    session_id: str
 
 
 @registry.event("SlotHeld")

@@ -16,11 +16,15 @@ def jobs(visits: Visits, messages: Messages, sms: Sms) -> Mapping[str, Job]:
         visits.lapse(_request(row), row.args["visit_id"], "unpaid")
         return None
 
+    def withdraw_visit(row: Row) -> Again | None:
+        visits.withdraw(_request(row), row.args["visit_id"], row.args["reason"])
+        return None
+
     def send_message(row: Row) -> Again | None:
         messages.send(_request(row), row.args["message_id"], sms)
         return None
 
-    return {"lapse_visit": lapse_visit, "send_message": send_message}
+    return {"lapse_visit": lapse_visit, "withdraw_visit": withdraw_visit, "send_message": send_message}
 
 
 def _request(row: Row) -> Request:

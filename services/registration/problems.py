@@ -50,6 +50,9 @@ PROBLEMS = (
             "请调整起止时间或每号时长。", "Change the times or the length of a slot."),
     Problem("session_overlaps", 409, "与该医生的其他出诊时间重叠。", "The doctor sits in another session at that time.",
             "请选择其他时间。", "Choose another time."),
+    Problem("session_cancelled", 409, "医生已停诊。", "The doctor's session was cancelled.",
+            "请选择其他出诊;已支付的费用会自动原路退回。",
+            "Choose another session; what was paid is refunded by itself."),
     # --- booking (§4, §5, §9, §30)
     Problem("notice_outdated", 409, "服务须知已更新。", "The service notice has changed.",
             "请阅读并确认最新的服务须知。", "Read and confirm the current notice."),

@@ -1,6 +1,6 @@
 """What is listed: sessions with the states of their slots (§9), and an account's visits (§17). No personal values.
 
-    sessions: {_id, doctor_id, department_id, title, day, starts_at, ends_at, fee_fen,
+    sessions: {_id, doctor_id, department_id, title, day, starts_at, ends_at, fee_fen, cancelled?,
                slots: {slot_id: {starts_at, state: open | held | sold}}}
     visits:   {_id, account_id, patient_id, doctor_id, department_id, session_id, slot_id, day, starts_at, entrance,
                card_kind, fee_fen, hold_until, state, photo_ids}
@@ -17,6 +17,7 @@ from eventkit.clock import rfc3339
 from eventkit.events import Recorded
 from eventkit.views import apply_once
 from services.registration.events import (
+    SessionCancelled,
     SessionOpened,
     SlotHeld,
     SlotReleased,
@@ -69,6 +70,9 @@ class ReadModel:
                 },
             }
             apply_once(self._sessions, event.session_id, recorded.stream, recorded.version, {"$set": document})
+        elif isinstance(event, SessionCancelled):
+            change = {"$set": {"cancelled": True}}
+            apply_once(self._sessions, event.session_id, recorded.stream, recorded.version, change)
         elif state := _SLOT_STATES.get(type(event)):
             change = {"$set": {f"slots.{event.slot_id}.state": state}}
             apply_once(self._sessions, event.session_id, recorded.stream, recorded.version, change)
@@ -121,5 +125,12 @@ class ReadModel:
 
 
 def _session(row: Row) -> Row:
-    slots = [{"slot_id": slot_id, **slot} for slot_id, slot in row["slots"].items()]
-    return {"session_id": row["_id"], **row, "slots": sorted(slots, key=lambda slot: slot["starts_at"])}
+    cancelled = row.get("cancelled", False)
+    closed = {"state": "closed"} if cancelled else {}
+    slots = [{"slot_id": slot_id, **slot, **closed} for slot_id, slot in row["slots"].items()]
+    return {
+        "session_id": row["_id"],
+        **row,
+        "state": "cancelled" if cancelled else "open",
+        "slots": sorted(slots, key=lambda slot: slot["starts_at"]),
+    }

@@ -139,7 +139,7 @@ class SessionsQuerySchema(Schema):
 class SlotSchema(Schema):
     slot_id = fields.String()
     starts_at = fields.String()
-    state = fields.String(validate=validate.OneOf(("open", "held", "sold")))
+    state = fields.String(validate=validate.OneOf(("open", "held", "sold", "closed")))
 
 
 class SessionSchema(Schema):
@@ -151,6 +151,7 @@ class SessionSchema(Schema):
     starts_at = fields.String()
     ends_at = fields.String()
     fee_fen = fields.Integer()
+    state = fields.String(validate=validate.OneOf(("open", "cancelled")))
     slots = fields.List(fields.Nested(SlotSchema))
 
 
@@ -164,6 +165,11 @@ class OpenSessionSchema(Schema):
     starts_at = fields.AwareDateTime(required=True, format="iso")
     ends_at = fields.AwareDateTime(required=True, format="iso")
     slot_minutes = fields.Integer(required=True, strict=True, validate=validate.Range(min=5, max=120))
+
+
+class SessionCancelledSchema(Schema):
+    session_id = fields.String()
+    visits = fields.Integer(metadata={"description": "visits that are withdrawn and refunded now"})
 
 
 class SessionOpenedSchema(Schema):

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from services.registration.events import (
+    DiaryCleared,
     DiaryEntered,
     Refusal,
+    SessionCancelled,
     SessionOpened,
     Slot,
+    SlotClosed,
     SlotHeld,
     SlotReleased,
     SlotSold,
 )
 
 MOST_SLOTS = 60
+
+Events = list[tuple[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +43,18 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """`state`: open, held (somebody is paying) or sold."""
+    """`state`: open, held (somebody is paying), sold, or closed with its session. A slot that closes while it is held
+    or sold keeps both until its visit is withdrawn; `closed` says that it never goes back on sale."""
 
     state: str = "open"
     visit_id: str = ""
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    opened: SessionOpened
+    cancelled: bool = False
 
 
 def slot_stream(slot_id: str) -> str:
@@ -52,12 +65,35 @@ def slot_stream(slot_id: str) -> str:
 def evolve_slot(state: SlotState, event: Any) -> SlotState:
     match event:
         case SlotHeld(visit_id=visit_id):
-            return SlotState("held", visit_id)
+            return replace(state, state="held", visit_id=visit_id)
         case SlotSold(visit_id=visit_id):
-            return SlotState("sold", visit_id)
+            return replace(state, state="sold", visit_id=visit_id)
         case SlotReleased():
-            return SlotState()
+            return SlotState("closed", closed=True) if state.closed else SlotState()
+        case SlotClosed():
+            return replace(state, state=state.state if state.visit_id else "closed", closed=True)
     return state
+
+
+def evolve(state: Session | None, event: Any) -> Session | None:
+    match event:
+        case SessionOpened():
+            return Session(event)
+        case SessionCancelled() if state is not None:
+            return replace(state, cancelled=True)
+    return state
+
+
+def in_diary(events: Iterable[Any]) -> list[DiaryEntered]:
+    """The sessions of a doctor's day that still take place."""
+    entries: dict[str, DiaryEntered] = {}
+    for event in events:
+        match event:
+            case DiaryEntered():
+                entries[event.session_id] = event
+            case DiaryCleared():
+                entries.pop(event.session_id, None)
+    return list(entries.values())
 
 
 def open_session(
@@ -89,3 +125,27 @@ def open_session(
             for number in range(count)
         ),
     ), DiaryEntered(command.session_id, command.starts_at, command.ends_at)
+
+
+def session_stream(session_id: str) -> str:
+    return f"session-{session_id}"
+
+
+def diary_stream(doctor_id: str, day: date) -> str:
+    return f"diary-{doctor_id}.{day.isoformat()}"
+
+
+def cancel(session: Session, by: str, now: datetime, day_ends_at: datetime) -> Events:
+    """§29: until its day ends; then visits end by themselves (§18). Every slot closes in the same insert, whatever its
+    state: who books at this moment meets SlotClosed. The visits are withdrawn one by one afterwards.
+    Raises Refusal: session_cancelled, session_over."""
+    opened = session.opened
+    if session.cancelled:
+        raise Refusal("session_cancelled")
+    if now >= day_ends_at:
+        raise Refusal("session_over")
+    return [
+        (session_stream(opened.session_id), SessionCancelled(opened.session_id, by)),
+        (diary_stream(opened.doctor_id, opened.day), DiaryCleared(opened.session_id)),
+        *((slot_stream(slot.slot_id), SlotClosed(slot.slot_id, opened.session_id)) for slot in opened.slots),
+    ]

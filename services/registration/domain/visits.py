@@ -124,8 +124,8 @@ def claimant(events: Iterable[Any]) -> str | None:
 def book(command: BookVisit, offer: Offer, assessment_id: str) -> Events:
     """§4 the notice in force is confirmed; §8 with an own card; §9 the slot is open; §10 it is held while the patient
     pays; §30 no other live visit. Eligibility (§5) was granted before, as `assessment_id`.
-    Raises Refusal: not_found, card_unknown, photo_unknown, notice_outdated, slot_gone, session_over, slot_taken,
-    already_booked."""
+    Raises Refusal: not_found, card_unknown, photo_unknown, notice_outdated, slot_gone, session_over, session_cancelled,
+    slot_taken, already_booked."""
     patient, session, now = offer.patient, offer.session, offer.now
     if patient.added.account_id != command.account_id:
         raise Refusal("not_found")
@@ -142,6 +142,8 @@ def book(command: BookVisit, offer: Offer, assessment_id: str) -> Events:
         raise Refusal("slot_gone")
     if slot.starts_at <= now:
         raise Refusal("session_over")
+    if offer.slot.closed:
+        raise Refusal("session_cancelled")
     if offer.slot.state != "open":
         raise Refusal("slot_taken")
     if offer.claimed_by is not None:
@@ -225,7 +227,7 @@ def lapse(visit: Visit, reason: str) -> Events:
 
 
 def withdraw(visit: Visit, reason: str) -> Events:
-    """§18, §19, §27: care did not take place. What has ended already stays as it ended."""
+    """§18, §19, §27, §29: care did not take place. What has ended already stays as it ended."""
     if visit.state in ("lapsed", "withdrawn", "finished"):
         return []
     request = visit.request

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from eventkit.auth import Caller
 from eventkit.clock import day_end, shanghai_day
 from eventkit.core import Core
 from eventkit.events import Refusal
 from eventkit.ids import derived_id
-from eventkit.store import Answer, Decision, Histories, Request, fold
+from eventkit.store import Answer, Decision, Due, Histories, Request, fold
 from services.registration.directory import Directory
 from services.registration.domain import sessions
-from services.registration.domain.sessions import SlotState, slot_stream
+from services.registration.domain.sessions import Session, SlotState, diary_stream, session_stream, slot_stream
 from services.registration.events import SessionOpened, Slot
 from services.registration.policy import INTERNET, fee_on
 
@@ -24,10 +25,6 @@ class SessionPlan:
     starts_at: datetime
     ends_at: datetime
     slot_minutes: int
-
-
-def session_stream(session_id: str) -> str:
-    return f"session-{session_id}"
 
 
 class Sessions:
@@ -53,11 +50,11 @@ class Sessions:
             slot_minutes=plan.slot_minutes,
             fee_fen=fee_on(day, INTERNET, doctor.title),
         )
-        session, diary = session_stream(command.session_id), f"diary-{doctor.doctor_id}.{day}"
+        session, diary = session_stream(command.session_id), diary_stream(doctor.doctor_id, day)
 
         def decide(histories: Histories) -> Decision:
             existing = histories[session][0].event if histories[session] else None
-            entries = [recorded.event for recorded in histories[diary]]
+            entries = sessions.in_diary(recorded.event for recorded in histories[diary])
             opened, entered = sessions.open_session(command, existing, entries, self._core.clock.now())
             return Decision(
                 events=[(session, opened), (diary, entered)],
@@ -65,6 +62,34 @@ class Sessions:
             )
 
         return self._core.store.execute(request, [session, diary], decide)
+
+    def cancel(self, request: Request, caller: Caller, session_id: str) -> Answer:
+        """§29 停诊. Who holds or has a slot then is withdrawn by a job of their own, which a crash or a thousand others
+        cannot lose. Raises Refusal: not_found, forbidden, session_cancelled, session_over."""
+        found = self.session(session_id)
+        if found is None:
+            raise Refusal("not_found")
+        if not caller.has("operator") and caller.subject != found.doctor_id:
+            raise Refusal("forbidden")
+        session, diary = session_stream(session_id), diary_stream(found.doctor_id, found.day)
+        slots = [slot_stream(slot.slot_id) for slot in found.slots]
+
+        def decide(histories: Histories) -> Decision:
+            state: Session | None = fold(sessions.evolve, None, histories[session])
+            if state is None:
+                raise Refusal("not_found")
+            now = self._core.clock.now()
+            by = "doctor" if caller.subject == found.doctor_id else "hospital"
+            events = sessions.cancel(state, by, now, day_end(found.day))
+            states = [fold(sessions.evolve_slot, SlotState(), histories[slot]) for slot in slots]
+            due = [
+                Due(f"session-cancelled:{slot.visit_id}", now, "withdraw_visit",
+                    {"visit_id": slot.visit_id, "reason": "session_cancelled"})
+                for slot in states if slot.visit_id
+            ]
+            return Decision(events, due, Answer(200, {"session_id": session_id, "visits": len(due)}))
+
+        return self._core.store.execute(request, [session, diary, *slots], decide)
 
     def slots(self, session: SessionOpened) -> list[tuple[Slot, SlotState]]:
         """Each slot with its state at this moment."""

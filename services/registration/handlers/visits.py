@@ -45,7 +45,7 @@ class Visits:
         self._change(request, visit_id, lambda visit: visits.lapse(visit, reason))
 
     def withdraw(self, request: Request, visit_id: str, reason: str) -> None:
-        """§18, §19, §27 WithdrawVisit."""
+        """§18, §19, §27, §29 WithdrawVisit."""
         self._change(request, visit_id, lambda visit: visits.withdraw(visit, reason))
 
     def turn_ineligible(self, request: Request, visit_id: str, checkpoint: str) -> None:

@@ -19,6 +19,7 @@ from services.registration.policy import ENTRANCES, INTERNET, fee_on
 _SESSION = {
     "session_id": "7d1f…", "doctor_id": "doctor-shen", "department_id": "spleen-stomach", "title": "chief",
     "day": "2026-11-24", "starts_at": "2026-11-24T00:00:00Z", "ends_at": "2026-11-24T04:00:00Z", "fee_fen": 5000,
+    "state": "open",
     "slots": [{"slot_id": "7d1f…-01", "starts_at": "2026-11-24T00:00:00Z", "state": "open"}],
 }
 
@@ -26,6 +27,7 @@ _SESSION = {
 @routes.route("/entrances")
 class EntrancesView(MethodView):
     @routes.response(200, schemas.EntrancesSchema, example={"entrances": [asdict(ENTRANCES[0])]})
+    @routes.refuses("internal")
     def get(self) -> ResponseReturnValue:
         """The ways in, each with what its QR code says (§6)."""
         return {"entrances": ENTRANCES}
@@ -34,6 +36,7 @@ class EntrancesView(MethodView):
 @routes.route("/notice")
 class NoticeView(MethodView):
     @routes.response(200, schemas.NoticeSchema, example={"version": "9f86d081884c7d65…", "text": "# 服务须知 …"})
+    @routes.refuses("internal")
     def get(self) -> ResponseReturnValue:
         """The service notice in force; its version is confirmed when booking (§4)."""
         return asdict(desk().notice)
@@ -44,6 +47,7 @@ class DepartmentsView(MethodView):
     @routes.response(200, schemas.DepartmentsSchema, example={
         "departments": [{"department_id": "spleen-stomach", "name": "脾胃病科", "name_en": "Spleen and stomach"}],
     })
+    @routes.refuses("internal")
     def get(self) -> ResponseReturnValue:
         """All departments (§9)."""
         return {"departments": desk().directory.departments}
@@ -104,6 +108,7 @@ class SessionView(MethodView):
         session = desk().sessions.session(session_id)
         if session is None:
             raise Refusal("not_found")
+        slots = desk().sessions.slots(session)
         return {
             "session_id": session.session_id,
             "doctor_id": session.doctor_id,
@@ -113,8 +118,26 @@ class SessionView(MethodView):
             "starts_at": rfc3339(session.starts_at),
             "ends_at": rfc3339(session.ends_at),
             "fee_fen": session.fee_fen,
+            "state": "cancelled" if any(state.closed for _, state in slots) else "open",
             "slots": [
-                {"slot_id": slot.slot_id, "starts_at": rfc3339(slot.starts_at), "state": state.state}
-                for slot, state in desk().sessions.slots(session)
+                {
+                    "slot_id": slot.slot_id,
+                    "starts_at": rfc3339(slot.starts_at),
+                    "state": "closed" if state.closed else state.state,
+                }
+                for slot, state in slots
             ],
         }
+
+
+@routes.route("/sessions/<session_id>/cancellation")
+class SessionCancellationView(MethodView):
+    @routes.access("doctor", "operator")
+    @routes.response(200, schemas.SessionCancelledSchema, example={"session_id": "7d1f…", "visits": 3})
+    @routes.command
+    @routes.refuses("not_found", "session_cancelled", "session_over")
+    def post(self, session_id: str) -> ResponseReturnValue:
+        """Call a session off (停诊, §29): doctors their own, operators anybody's. Nobody can book it from now on, and
+        every visit of it is withdrawn and refunded."""
+        answer = desk().sessions.cancel(command_request(), caller(), session_id)
+        return answer.body, answer.status

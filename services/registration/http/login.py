@@ -54,6 +54,7 @@ class JwksView(MethodView):
     @routes.response(200, JwksSchema, example={
         "keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "…", "x": "…", "y": "…"}],
     })
+    @routes.refuses("internal")
     def get(self) -> ResponseReturnValue:
         """The public keys that verify our tokens."""
         return desk().issuer.jwks()

@@ -78,7 +78,7 @@ class PhotosView(MethodView):
     @routes.response(201, schemas.PhotoSchema, example={"photo_id": "e41b…"})
     @routes.doc(requestBody={"required": True, "content": {
         "image/jpeg": {"schema": {"type": "string", "format": "binary"}},
-        "multipart/form-data": {"schema": {
+        "multipart/form-data": {"example": {"photo": "(the file)"}, "schema": {
             "type": "object", "properties": {"photo": {"type": "string", "format": "binary"}}, "required": ["photo"],
         }},
     }})

@@ -16,6 +16,7 @@ from services.registration.events import (
     PhotoAdded,
     SessionOpened,
     Slot,
+    SlotClosed,
     SlotHeld,
     SlotReleased,
     SlotSold,
@@ -106,7 +107,7 @@ BOOKED = VisitBooked(
 )
 ACCEPTED, FINISHED = VisitAccepted(VISIT), VisitFinished(VISIT)
 SLOT_HELD, SLOT_SOLD = SlotHeld(SLOT, SESSION, VISIT), SlotSold(SLOT, SESSION, VISIT)
-SLOT_RELEASED = SlotReleased(SLOT, SESSION, VISIT)
+SLOT_RELEASED, SLOT_CLOSED = SlotReleased(SLOT, SESSION, VISIT), SlotClosed(SLOT, SESSION)
 CLAIMED, CLAIM_RELEASED = VisitClaimed(VISIT), ClaimReleased(VISIT)
 
 

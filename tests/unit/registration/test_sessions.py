@@ -10,16 +10,26 @@ from typing import Any
 import pytest
 
 from services.registration.domain import sessions
-from services.registration.domain.sessions import SlotState
-from services.registration.events import DiaryEntered, Refusal, SessionOpened
+from services.registration.domain.sessions import Session, SlotState
+from services.registration.events import (
+    DiaryCleared,
+    DiaryEntered,
+    Refusal,
+    SessionCancelled,
+    SessionOpened,
+    SlotClosed,
+)
 from tests.unit.registration.story import (
     DAY_ENDS,
     MORNING,
     NOW,
     OPENED,
+    OTHER_SLOT,
     PLAN,
     QUARTER,
     SESSION,
+    SLOT,
+    SLOT_CLOSED,
     SLOT_HELD,
     SLOT_RELEASED,
     SLOT_SOLD,
@@ -72,3 +82,50 @@ def test_s9_sessions_may_follow_each_other() -> None:
 )
 def test_s9_the_state_of_a_slot(given: list[Any], state: SlotState) -> None:
     assert reduce(sessions.evolve_slot, given, SlotState()) == state
+
+
+SOLD_THEN_CLOSED = SlotState("sold", VISIT, closed=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "state"),
+    [
+        ([SLOT_CLOSED], SlotState("closed", closed=True)),
+        ([SLOT_HELD, SLOT_CLOSED], SlotState("held", VISIT, closed=True)),
+        ([SLOT_HELD, SLOT_CLOSED, SLOT_SOLD], SOLD_THEN_CLOSED),  # paid while it closed: refunded after (§16)
+        ([SLOT_HELD, SLOT_SOLD, SLOT_CLOSED], SOLD_THEN_CLOSED),
+        ([SLOT_HELD, SLOT_SOLD, SLOT_CLOSED, SLOT_RELEASED], SlotState("closed", closed=True)),
+    ],
+)
+def test_s29_a_closed_slot_never_goes_back_on_sale(given: list[Any], state: SlotState) -> None:
+    assert reduce(sessions.evolve_slot, given, SlotState()) == state
+
+
+def test_s29_a_cancelled_session_closes_every_slot_and_frees_the_doctor() -> None:
+    assert sessions.cancel(Session(OPENED), "doctor", NOW, DAY_ENDS) == [
+        (f"session-{SESSION}", SessionCancelled(SESSION, "doctor")),
+        ("diary-doctor-shen.2026-11-24", DiaryCleared(SESSION)),
+        (f"slot-{SLOT}", SLOT_CLOSED),
+        (f"slot-{OTHER_SLOT}", SlotClosed(OTHER_SLOT, SESSION)),
+    ]
+    entered = DiaryEntered(SESSION, PLAN.starts_at, PLAN.ends_at)
+    assert sessions.in_diary([entered, DiaryEntered("s9", DAY_ENDS, DAY_ENDS), DiaryCleared("s9")]) == [entered]
+    assert sessions.in_diary([entered, DiaryCleared(SESSION)]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "now", "refusal"),
+    [
+        ([OPENED, SessionCancelled(SESSION, "doctor")], NOW, "session_cancelled"),
+        ([OPENED], DAY_ENDS, "session_over"),
+    ],
+)
+def test_s29_what_can_no_longer_be_cancelled(given: list[Any], now: datetime, refusal: str) -> None:
+    session: Session | None = reduce(sessions.evolve, given, None)
+    assert session is not None
+    with pytest.raises(Refusal, match=refusal):
+        sessions.cancel(session, "doctor", now, DAY_ENDS)
+
+
+def test_s29_until_the_last_millisecond_of_its_day() -> None:
+    assert sessions.cancel(Session(OPENED), "hospital", DAY_ENDS - timedelta(milliseconds=1), DAY_ENDS)

@@ -69,6 +69,8 @@ def test_s10_a_booking_holds_slot_and_claim_in_one_insert() -> None:
         ({}, {"now": MORNING}, "session_over"),  # §9
         ({}, {"slot": SlotState("held", "v0")}, "slot_taken"),  # §9
         ({}, {"slot": SlotState("sold", "v0")}, "slot_taken"),  # §9
+        ({}, {"slot": SlotState("closed", closed=True)}, "session_cancelled"),  # §29
+        ({}, {"slot": SlotState("held", "v0", closed=True)}, "session_cancelled"),  # §29
         ({}, {"claimed_by": "v0"}, "already_booked"),  # §30
     ],
 )
