@@ -23,10 +23,11 @@ class Criteria:
 @dataclass(frozen=True, slots=True)
 class RedFlags:
     """§3: `terms` send a patient to a physical hospital; `symptoms` are common others that only help to read lists such
-    as «无发热、咳嗽、胸痛»."""
+    as «无发热、咳嗽、胸痛»; `innocent` are words that hold a term by accident («症状减轻生活正常»)."""
 
     terms: tuple[str, ...]
     symptoms: tuple[str, ...]
+    innocent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +77,44 @@ def evidence(visits: Iterable[OutpatientVisit], day: date, months: int) -> Outpa
     )
 
 
-# What may stand between a negation and the symptom it denies: «无明显诱因出现胸痛» denies the cause, not the pain.
-_NEGATION = r"(?:没有|没|否认|未见|未诉|未|不伴|无)(?:明显|任何|再|有|出现|发生|发作|过|伴)*"
-_AND = r"(?:、|以及|及|或|和|与)"
+# What denies a symptom that follows, and what may stand between: «无明显诱因出现胸痛» denies the cause, not the pain.
+# Behind 不 less may stand: «不过胸痛» affirms. A question («有没有胸痛») and «时有时无» deny nothing.
+_DENIED = (
+    r"(?:(?<!有)(?<!时)(?:没有|没|沒有|沒|否认|否認|未见|未诉|未|无|無)(?:明显|任何|既往|近期|目前|再次|再|曾|有|出现|发生|发作|发现|感觉到|感到|感觉"
+    r"|觉得|过|伴| )*|不(?:再有|再|会|出现|感到|觉得|伴有|伴| )*)"
+)
+# A negation of the negation: «不是没有胸痛», «不能否认胸痛», «没有一天不胸痛» affirm.
+_DOUBLED = (
+    r"(?:不是|并非|不能|无法|不可能|不代表|不等于|不保证|(?:不能|不敢|不好|谁|没有?)说|否认|(?:没有?|无)(?:一天|一日|一刻|一晚|一次|哪天|哪次)?"
+    r"|未|不) *"
+)
+# A symptom that goes on like this is there: «没有胸痛加重», «无发热、胸痛两天», «没有胸痛的时候».
+_GOES_ON = (
+    r"(?! *(?:加重|加剧|恶化|缓解|减轻|减少|好转|改善|消失|消退|反复|频繁|持续|不止|不断|不停|厉害"
+    r"|严重|剧烈|又|仍|还在|还有|时|以外|之外|除外"
+    r"|的(?!感觉|症状|情况|现象|表现|不适)"
+    r"|(?:已|有|约|近)?(?:[0-9半几多数]|[一二两三四五六七八九十])+ *个?(?:多|余)?"
+    r"(?:秒|分|时|小时|天|日|周|星期|月|年|次|回|口)))"
+)
+_AND = r" *(?:、|/|以及|及|或者|或|和|与|跟) *"
+# «胸痛:无», «胸痛、黑便均无», «有无胸痛?没有。»: a denial that follows, and ends its clause («胸痛无缓解» is none).
+_ANSWER = r" *[:?]? *(?:无|無|没有|沒有|否认|否|未见|阴性|\(-\))(?= *(?:[,。;.!?]|$))"
+_ALL = r" *[:?]? *(?:均|都|皆)"
 
 
 def red_flags_in(text: str, flags: RedFlags) -> tuple[str, ...]:
-    """§3: the terms that the text affirms. «无胸痛», «否认咳嗽、胸痛» deny; what is not clearly denied counts."""
-    told = re.sub(r"\s+", "", re.sub(r"[\r\n]+", "。", unicodedata.normalize("NFKC", text)))
-    known = "|".join(re.escape(word) for word in sorted((*flags.terms, *flags.symptoms), key=len, reverse=True))
-    affirmed = re.sub(f"{_NEGATION}(?:{known})(?:{_AND}(?:{known}))*", "。", told)
+    """§3: the terms that the text affirms, in the order of the list. «无胸痛», «否认咳嗽、胸痛», «胸痛:无» deny;
+    what is not clearly denied counts, and so does what once was («曾胸痛») or is feared."""
+    told = re.sub(r"\s+", " ", re.sub(r"[\r\n]+", "。", unicodedata.normalize("NFKC", text)))
+    words = sorted((*flags.terms, *flags.symptoms), key=len, reverse=True)
+    word = "(?>" + "|".join(" *".join(map(re.escape, word)) for word in words) + ")"
+    before = f"{_DENIED}{word}{_GOES_ON}(?:{_AND}{word}{_GOES_ON})*"
+    after = f"{word}(?:(?:{_AND}{word})+{_ALL}|{_ALL})?{_ANSWER}"
+    affirmed = re.sub(
+        f"(?P<doubled>{_DOUBLED}{before})|{before}|{after}", lambda found: found["doubled"] or "。", told
+    ).replace(" ", "")
+    for innocent in flags.innocent:
+        affirmed = affirmed.replace(innocent, "。")
     return tuple(term for term in flags.terms if term in affirmed)
 
 

@@ -12,5 +12,6 @@ LIST = Path(__file__).parent / "red_flags.yaml"
 
 
 def read_red_flags(path: Path = LIST) -> RedFlags:
+    """Raises KeyError for a list that lacks a part."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return RedFlags(terms=tuple(content["terms"]), symptoms=tuple(content["symptoms"]))
+    return RedFlags(*(tuple(content[part]) for part in ("terms", "symptoms", "innocent")))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from services.eligibility.domain import (
     Assess,
@@ -26,6 +28,7 @@ NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 DAY = date(2026, 11, 24)
 CRITERIA = Criteria(min_age_years=6, outpatient_months=6)
 FLAGS = read_red_flags()
+CORPUS = yaml.safe_load((Path(__file__).parent / "red_flag_corpus.yaml").read_text(encoding="utf-8"))
 RECENT = OutpatientVisit("R1", date(2026, 10, 1))
 ASSESS = Assess(
     assessment_id="as1", visit_id="v1", patient_id="p1", checkpoint="booking", day=DAY, birth_date=date(1968, 3, 2),
@@ -83,28 +86,30 @@ def test_s2_the_evidence(visited_on: list[date], record: str | None) -> None:
     assert (found.record_id if found else None) == record
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("胃脘隐痛复诊", ()),
-        ("今天突然胸痛", ("胸痛",)),
-        ("胸痛,伴呼吸困难", ("胸痛", "呼吸困难")),
-        ("无胸痛", ()),
-        ("没有明显胸痛", ()),
-        ("否认咳嗽、胸痛、黑便", ()),
-        ("无发热、咳嗽及呼吸困难,有胸痛", ("胸痛",)),
-        ("以前没有胸痛,现在胸痛", ("胸痛",)),
-        ("无明显诱因出现胸痛", ("胸痛",)),
-        ("无力、胸痛", ("胸痛",)),
-        ("没有缓解的胸痛", ("胸痛",)),
-        ("药吃完了,无\n胸痛两天", ("胸痛",)),
-        ("胸 痛", ("胸痛",)),
-        ("无 胸痛", ()),
-        ("", ()),
-    ],
-)
-def test_s3_red_flags_are_read_with_their_negation(text: str, found: tuple[str, ...]) -> None:
-    assert red_flags_in(text, FLAGS) == found
+@pytest.mark.parametrize(("terms", "sentence"), CORPUS["flagged"])
+def test_s3_a_red_flag_is_seen(terms: str, sentence: str) -> None:
+    assert set(red_flags_in(sentence, FLAGS)) == set(terms.split())
+
+
+@pytest.mark.parametrize("sentence", CORPUS["clear"])
+def test_s3_what_is_denied_or_no_red_flag_passes(sentence: str) -> None:
+    assert red_flags_in(sentence, FLAGS) == ()
+
+
+def test_s3_the_corpus_is_large_and_has_no_sentence_twice() -> None:
+    sentences = [sentence for _, sentence in CORPUS["flagged"]] + CORPUS["clear"]
+    assert len(set(sentences)) == len(sentences) >= 150
+
+
+@pytest.mark.parametrize("term", FLAGS.terms)
+def test_s3_every_term_is_seen_and_can_be_denied(term: str) -> None:
+    assert term in red_flags_in(f"今天{term}", FLAGS)
+    assert red_flags_in(f"没有{term},否认{term}、发热。{term}:无", FLAGS) == ()
+
+
+def test_s3_a_description_of_the_longest_kind_is_read_at_once() -> None:
+    assert red_flags_in("无发热、咳嗽、" * 1400 + "胸痛", FLAGS) == ()
+    assert red_flags_in("没有一天不" * 2000, FLAGS) == ()
 
 
 def test_s5_granted_with_the_record_that_proves_it() -> None:
@@ -143,5 +148,5 @@ def test_s1_s2_the_policy_of_today() -> None:
 
 
 def test_s3_the_list_has_no_word_twice() -> None:
-    words = (*FLAGS.terms, *FLAGS.symptoms)
+    words = (*FLAGS.terms, *FLAGS.symptoms, *FLAGS.innocent)
     assert len(set(words)) == len(words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -110,6 +110,47 @@ def test_s5_when_the_his_is_away_nobody_is_refused_and_nothing_is_written(world:
     assert (away.status_code, away.json["code"], world.backend.commits) == (503, "partner_unavailable", [])
     world.his.away = False
     assert world.ask().status_code == 200
+
+
+@pytest.mark.parametrize("checkpoint", ["booking", "payment", "acceptance"])
+def test_s5_each_of_the_three_checks_is_a_decision_of_its_own_with_its_evidence(
+    world: World, checkpoint: str
+) -> None:
+    granted = world.ask(checkpoint=checkpoint).json
+    world.his.visits = []
+    refused = world.ask(key="k2", checkpoint=checkpoint)
+    assert [rule["code"] for rule in refused.json["failed"]] == ["no_recent_visit"]
+    written = [event.data for commit in world.backend.commits for event in commit.events]
+    assert [data["checkpoint"] for data in written] == [checkpoint, checkpoint]
+    assert (written[0]["evidence_id"], written[0]["assessment_id"]) == ("R1", granted["assessment_id"])
+    assert "evidence_id" not in written[1]
+
+
+@pytest.mark.parametrize(
+    ("day", "visited_on", "status"),
+    [
+        ("2026-08-31", date(2026, 2, 28), 200), ("2026-08-31", date(2026, 2, 27), 422),
+        ("2028-08-31", date(2028, 2, 29), 200), ("2028-08-31", date(2028, 2, 28), 422),
+        ("2028-08-30", date(2028, 2, 29), 200), ("2028-08-29", date(2028, 2, 28), 422),
+    ],
+)
+def test_s2_exactly_six_calendar_months_also_at_the_end_of_february(
+    world: World, day: str, visited_on: date, status: int
+) -> None:
+    world.his.visits = [OutpatientVisit("R1", visited_on)]
+    assert world.ask(day=day).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("birth_date", "day", "status"),
+    [
+        ("2020-11-24", "2026-11-24", 200), ("2020-11-25", "2026-11-24", 422),
+        ("2020-02-29", "2026-02-28", 422), ("2020-02-29", "2026-03-01", 200),
+    ],
+)
+def test_s1_the_sixth_birthday_itself_and_29_february(world: World, birth_date: str, day: str, status: int) -> None:
+    world.his.visits = [OutpatientVisit("R1", date.fromisoformat(day).replace(day=1) - timedelta(days=9))]
+    assert world.ask(birth_date=birth_date, day=day).status_code == status
 
 
 @pytest.mark.parametrize("role", ["patient", "doctor", "his"])
