@@ -81,9 +81,9 @@ def merge(documents: dict[str, Document]) -> Document:
         "info": {
             "title": "Fuzhen 复诊",
             "version": "1",
-            "description": "The Internet hospital, as client apps see it through the gateway. Every refusal is a problem "
-            "(RFC 9457) with a stable `code`, a sentence in Chinese and English, and what to do next. Every command "
-            "takes an `Idempotency-Key`: a retry with the same key is never done twice.",
+            "description": "The Internet hospital, as client apps see it through the gateway. Every refusal is a "
+            "problem (RFC 9457) with a stable `code`, a sentence in Chinese and English, and what to do next. Every "
+            "command takes an `Idempotency-Key`: a retry with the same key is never done twice.",
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, **_tag(document)} for name, document in documents.items()],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -16,8 +15,8 @@ from devstack.story.stories import STORIES
 
 
 @pytest.fixture(scope="module")
-def stage(stack: Stack) -> Iterator[Stage]:
-    yield Stage.of(stack.home, stack.base)
+def stage(stack: Stack) -> Stage:
+    return Stage.of(stack.home, stack.base)
 
 
 @pytest.mark.parametrize("name", STORIES)
