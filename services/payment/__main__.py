@@ -8,6 +8,7 @@ from environs.exceptions import EnvError
 
 from eventkit.core import Core
 from eventkit.main import Service, Work, main
+from eventkit.signing import partner_secret
 from eventkit.web import Routes
 from services.payment.checkout import Checkout
 from services.payment.events import registry
@@ -38,7 +39,7 @@ def provider(core: Core) -> WeChatPayAdapter:
 
 
 def insurer(core: Core) -> InsurerAdapter:
-    key = secret(core, "clients/insurer").read_bytes().strip()
+    key = partner_secret(core.env, "insurer")
     return InsurerAdapter(core.env.str("FUZHEN_INSURER_URL"), key, core.env.str("FUZHEN_HOSPITAL_CODE", "H1100001"))
 
 

@@ -19,7 +19,8 @@ LegName = Literal["fund", "account", "cash"]
 Kind = Literal["visit_fee", "prescription"]
 CardKind = Literal["beijing_insured", "other_insured", "uninsured"]
 RefundReason = Literal[
-    "missed", "declined", "silent", "patient", "session_cancelled", "ineligible", "lapsed", "expired", "settled_offline"
+    "missed", "declined", "silent", "patient", "session_cancelled", "ineligible", "lapsed", "expired",
+    "settled_offline", "voided",
 ]
 
 

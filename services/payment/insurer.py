@@ -3,37 +3,20 @@ once."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import time
-from collections.abc import Callable
 from typing import Any
 
 from eventkit.calls import Peer, PeerRefused, Unanswered
+from eventkit.signing import signed_with
 from services.payment.ports import ProviderRefused, Settlement, Split
 
 ITEM = "medical_service_fee"  # all that is decomposed online (§13)
-
-
-def signature(key: bytes) -> Callable[[str, str, bytes], dict[str, str]]:
-    """Headers over method, path with query, wall time and body, as the insurer checks them."""
-
-    def sign(method: str, path: str, body: bytes) -> dict[str, str]:
-        stamp = str(int(time.time()))
-        text = "\n".join((method, path, stamp, hashlib.sha256(body).hexdigest()))
-        return {
-            "X-Signature-Timestamp": stamp,
-            "X-Signature": hmac.new(key, text.encode(), hashlib.sha256).hexdigest(),
-        }
-
-    return sign
 
 
 class InsurerAdapter:
     """Thread-safe. Every call may be repeated: the insurer does each number once."""
 
     def __init__(self, url: str, key: bytes, hospital_code: str) -> None:
-        self._peer = Peer("insurer", url, headers=signature(key))
+        self._peer = Peer("insurer", url, headers=signed_with(key))
         self._hospital_code = hospital_code
 
     def decompose(self, order_id: str, card_id: str, card_kind: str, title: str, amount_fen: int) -> Split:

@@ -75,6 +75,10 @@ class Money(RuleBasedStateMachine):
     def finish(self, visit: str) -> None:
         self.world.finish(visit)
 
+    @rule()
+    def void(self) -> None:
+        self.world.void("p1", "v1")
+
     @rule(way=st.sampled_from(["courier", "desk"]))
     def dispense(self, way: str) -> None:
         self.world.dispense("p1", "v1", way)

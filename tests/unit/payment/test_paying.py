@@ -338,6 +338,28 @@ def test_a_closed_refund_is_asked_for_again_under_a_new_number(world: World) -> 
     assert (world.refund_state(fee), sorted(world.provider.refunds)) == ("succeeded", [f"rf-{fee}", f"rf-{fee}@2"])
 
 
+def test_paid_drugs_go_back_when_their_prescription_is_voided(world: World) -> None:
+    """§16, §24: pharmacy voided what it did not know to be paid yet."""
+    rx = world.prescription()
+    world.pay(rx)
+    world.void()
+    world.void()
+    world.run_until_quiet()
+    assert world.totals() == (8000, 8000, 0, 0)
+    assert [e.data["reason"] for e in world.derived if e.name == "RefundDue"] == ["voided"]
+
+
+def test_a_void_that_is_heard_of_before_the_payment(world: World) -> None:
+    """§24: the provider took the money before the void was heard of; it is late, and goes back."""
+    rx = world.prescription()
+    world.prepay(rx)
+    world.provider.pay(rx)
+    world.void()
+    world.run_until_quiet()
+    assert world.events(rx)[1:3] == ["PaymentExpired", "PaymentCaptured"]
+    assert world.totals() == (8000, 8000, 0, 0)
+
+
 def test_the_desk_settles_and_the_trade_is_closed(world: World) -> None:
     """§22, §23"""
     rx = world.prescription()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations, permutations
 from typing import Any
 
@@ -56,6 +57,8 @@ EXPIRED = ended("PaymentExpired")
 RX_CAPTURED = captured("rx-p1", kind="prescription", legs=CASH)
 RX_LATE = captured("rx-p1", kind="prescription", legs=CASH, late=True)
 RX_EXPIRED = ended("PaymentExpired", "rx-p1", "prescription")
+RX_VOIDED = event("pharmacy", "PrescriptionVoided", "prescription-p1", 5, **RX, reason="withdrawn")
+OTHER_VOIDED = event("pharmacy", "PrescriptionVoided", "prescription-p2", 5, prescription_id="p2", reason="refused")
 SETTLED = event(
     "payment", "OrderSettledOffline", "order-rx-p1", 4, order_id="rx-p1", **RX, settlement_id="h1", amount_fen=1000,
     legs=CASH, settled_at=AT,
@@ -108,6 +111,17 @@ REFUNDS: list[tuple[str, list[Envelope], list[tuple[str, str, str]]]] = [
     ("§23 drugs paid after three days", [RX_EXPIRED, RX_LATE], [("rx-p1", "expired", "1000")]),
     ("§23 drugs paid after the desk", [SETTLED, RX_LATE], [("rx-p1", "settled_offline", "1000")]),
     ("§23 drugs paid in time", [RX_CAPTURED], []),
+    ("§24 drugs paid, and their prescription voided", [RX_CAPTURED, RX_VOIDED], [("rx-p1", "voided", "1000")]),
+    ("§24 voided once more", [RX_CAPTURED, RX_VOIDED, replace(RX_VOIDED, id="prescription-p1/6")],
+     [("rx-p1", "voided", "1000")]),
+    ("§24 another prescription of the visit is voided", [RX_CAPTURED, OTHER_VOIDED], []),
+    ("§24 voided unpaid", [RX_VOIDED, RX_EXPIRED], []),
+    ("§24 the fee stays when a prescription is voided", [captured(), RX_CAPTURED, RX_VOIDED],
+     [("rx-p1", "voided", "1000")]),
+    ("§16 voided, and then late money", [RX_EXPIRED, RX_LATE, RX_VOIDED], [("rx-p1", "expired", "1000")]),
+    ("§19 declined, its drugs voided: both go back", [captured(), RX_CAPTURED, WITHDRAWN[1], RX_VOIDED],
+     [("fee-v1", "declined", "5000"), ("rx-p1", "voided", "1000")]),
+    ("§22 settled at the desk, then voided: the desk's money", [SETTLED, RX_VOIDED], []),
     ("both orders of a visit", [captured(), RX_EXPIRED, RX_LATE, MISSED],
      [("fee-v1", "missed", "5000"), ("rx-p1", "expired", "1000")]),
 ]

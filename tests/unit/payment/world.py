@@ -376,6 +376,12 @@ class World:
         finished = {"patient_id": "p1", "doctor_id": "d1", "finished_at": rfc3339(NOW)}
         self.hear("consult", "ConsultFinished", visit, f"consult-{visit}", **finished)
 
+    def void(self, prescription: str = "p1", visit: str = "v1") -> None:
+        self.hear(
+            "pharmacy", "PrescriptionVoided", visit, f"prescription-{prescription}",
+            prescription_id=prescription, reason="withdrawn",
+        )
+
     def dispense(self, prescription: str = "p1", visit: str = "v1", way: str = "courier") -> None:
         self.hear(
             "pharmacy", "PrescriptionDispensed", visit, f"prescription-{prescription}",
