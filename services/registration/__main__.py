@@ -14,6 +14,7 @@ from services.registration.directory import SAMPLE, Directory, read_directory
 from services.registration.events import registry
 from services.registration.handlers.accounts import Accounts
 from services.registration.handlers.booking import Booking
+from services.registration.handlers.drafts import Drafts
 from services.registration.handlers.messages import Messages
 from services.registration.handlers.people import People
 from services.registration.handlers.sessions import Sessions
@@ -38,6 +39,7 @@ def routes(core: Core) -> Sequence[Routes]:
     clients = Clients(existing_file(env, "FUZHEN_CLIENTS_FILE"))
     directory, notice, photos = _directory(core), read_notice(), PhotoFiles(core.database, core.vault)
     people, sessions = People(core, His(env), photos), Sessions(core, directory)
+    booking = Booking(core, people, sessions, eligibility, notice)
     http_routes.desk = Desk(
         core=core,
         directory=directory,
@@ -47,7 +49,8 @@ def routes(core: Core) -> Sequence[Routes]:
         people=people,
         photos=photos,
         sessions=sessions,
-        booking=Booking(core, people, sessions, eligibility, notice),
+        booking=booking,
+        drafts=Drafts(core, people, booking),
         visits=Visits(core),
         read_model=ReadModel(core.database),
     )
@@ -59,7 +62,7 @@ def work(core: Core) -> Work:
     messages, read_model = Messages(core, visits), ReadModel(core.database)
     return Work(
         jobs=jobs(visits, messages, Sms(core.env)),
-        views=[read_model.sessions_view, read_model.visits_view],
+        views=[read_model.sessions_view, read_model.visits_view, read_model.drafts_view],
         inboxes=inboxes(visits, messages),
     )
 

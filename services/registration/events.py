@@ -8,9 +8,9 @@ from datetime import date, datetime
 from eventkit.events import Refusal, Registry, personal
 
 __all__ = [
-    "AccountOpened", "CardBound", "ClaimReleased", "DiaryCleared", "DiaryEntered", "MessageGivenUp",
-    "MessagePlanned", "MessageSent", "PatientAdded", "PatientLinked", "PhoneTaken", "PhotoAdded", "Refusal",
-    "SessionCancelled", "SessionOpened", "Slot", "SlotClosed", "SlotHeld", "SlotReleased", "SlotSold",
+    "AccountOpened", "CardBound", "ClaimReleased", "DiaryCleared", "DiaryEntered", "DraftSaved", "DraftSubmitted",
+    "MessageGivenUp", "MessagePlanned", "MessageSent", "PatientAdded", "PatientLinked", "PhoneTaken", "PhotoAdded",
+    "Refusal", "SessionCancelled", "SessionOpened", "Slot", "SlotClosed", "SlotHeld", "SlotReleased", "SlotSold",
     "VisitAccepted", "VisitBooked", "VisitClaimed", "VisitDescribed", "VisitFinished", "VisitLapsed",
     "VisitRequested", "VisitWithdrawn", "registry",
 ]
@@ -220,6 +220,36 @@ class VisitDescribed:
     present_illness: str | None = personal()
     past_history: str | None = personal()
     allergies: str | None = personal()
+
+
+@registry.event("DraftSaved")
+@dataclass(frozen=True, slots=True)
+class DraftSaved:
+    """§10: the parts of a booking that were saved this time; what is None was not touched. Stream draft-<id>."""
+
+    draft_id: str
+    account_id: str
+    patient_id: str
+    card_id: str | None = None
+    session_id: str | None = None
+    slot_id: str | None = None
+    entrance: str | None = None
+    notice_version: str | None = None
+    photo_ids: tuple[str, ...] | None = None
+    follow_up: bool | None = None
+    stable: bool | None = None
+    emergency: bool | None = None
+    chief_complaint: str | None = personal()
+    present_illness: str | None = personal()
+    past_history: str | None = personal()
+    allergies: str | None = personal()
+
+
+@registry.event("DraftSubmitted")
+@dataclass(frozen=True, slots=True)
+class DraftSubmitted:
+    draft_id: str
+    visit_id: str
 
 
 @registry.event("VisitBooked", topic=VISITS, key="visit_id")

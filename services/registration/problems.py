@@ -56,6 +56,10 @@ PROBLEMS = (
     # --- booking (§4, §5, §9, §30)
     Problem("notice_outdated", 409, "服务须知已更新。", "The service notice has changed.",
             "请阅读并确认最新的服务须知。", "Read and confirm the current notice."),
+    Problem("draft_incomplete", 422, "预约信息尚未填写完整。", "The booking is not filled in completely; see `errors`.",
+            "请补充缺少的项目后再提交。", "Fill in what is missing and submit again."),
+    Problem("draft_submitted", 409, "该预约已提交。", "This draft was submitted already.",
+            "请在问诊单中查看,或新建预约。", "See your visits, or begin a new one."),
     Problem("session_over", 409, "该时段已过。", "This time has passed.", "请选择其他时段。", "Choose another time."),
     Problem("slot_gone", 409, "该号源已不存在。",
             "This slot is no longer offered.", "请选择其他号源。", "Choose another slot."),

@@ -1,9 +1,11 @@
-"""What is listed: sessions with the states of their slots (§9), and an account's visits (§17). No personal values.
+"""What is listed: sessions with the states of their slots (§9), an account's visits (§17) and drafts (§10). No
+personal values.
 
     sessions: {_id, doctor_id, department_id, title, day, starts_at, ends_at, fee_fen, cancelled?,
                slots: {slot_id: {starts_at, state: open | held | sold}}}
     visits:   {_id, account_id, patient_id, doctor_id, department_id, session_id, slot_id, day, starts_at, entrance,
                card_kind, fee_fen, hold_until, state, photo_ids}
+    drafts:   {_id, account_id, patient_id, session_id?, slot_id?, saved_at, submitted?}
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from eventkit.clock import rfc3339
 from eventkit.events import Recorded
 from eventkit.views import apply_once
 from services.registration.events import (
+    DraftSaved,
+    DraftSubmitted,
     SessionCancelled,
     SessionOpened,
     SlotHeld,
@@ -46,11 +50,13 @@ class ReadModel:
     def __init__(self, database: Database[Row]) -> None:
         self._sessions = database["sessions"]
         self._visits = database["visits"]
+        self._drafts = database["drafts"]
 
     def ensure_indexes(self) -> None:
         self._sessions.create_index([("day", ASCENDING), ("doctor_id", ASCENDING)], name="day_doctor")
         self._visits.create_index([("account_id", ASCENDING), ("starts_at", DESCENDING)], name="account")
         self._visits.create_index([("photo_ids", ASCENDING), ("doctor_id", ASCENDING)], name="photo")
+        self._drafts.create_index([("account_id", ASCENDING), ("saved_at", DESCENDING)], name="account")
 
     # --- following own events
 
@@ -104,6 +110,20 @@ class ReadModel:
             return
         apply_once(self._visits, event.visit_id, recorded.stream, recorded.version, {"$set": change})
 
+    def drafts_view(self, recorded: Recorded) -> None:
+        event = recorded.event
+        change: Row
+        if isinstance(event, DraftSaved):
+            change = {
+                "account_id": event.account_id, "patient_id": event.patient_id, "saved_at": rfc3339(recorded.time),
+            }
+            change |= {part: value for part in ("session_id", "slot_id") if (value := getattr(event, part)) is not None}
+        elif isinstance(event, DraftSubmitted):
+            change = {"submitted": True}
+        else:
+            return
+        apply_once(self._drafts, event.draft_id, recorded.stream, recorded.version, {"$set": change})
+
     # --- queries
 
     def sessions(self, today: str, doctor_id: str | None, day: str | None) -> list[Row]:
@@ -117,6 +137,12 @@ class ReadModel:
         """The order centre: the latest first."""
         rows = self._visits.find({"account_id": account_id}).sort("starts_at", DESCENDING).limit(200)
         return [{"visit_id": row.pop("_id"), **row} for row in rows]
+
+    def drafts_of(self, account_id: str) -> list[Row]:
+        """Those not submitted, the last saved first."""
+        wanted = {"account_id": account_id, "submitted": {"$exists": False}}
+        rows = self._drafts.find(wanted).sort("saved_at", DESCENDING).limit(50)
+        return [{"draft_id": row.pop("_id"), **row} for row in rows]
 
     def visits_showing(self, photo_id: str, doctor_id: str) -> list[str]:
         """Visits with this doctor to which the patient added the photo."""

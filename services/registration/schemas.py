@@ -263,6 +263,49 @@ class BookVisitSchema(Schema):
     photo_ids = fields.List(Id(), load_default=list, validate=validate.Length(max=POLICIES[-1].photos))
 
 
+class ConditionPartsSchema(ConditionSchema):
+    """As much of the condition as there is."""
+
+
+class DraftPartsSchema(Schema):
+    """Any parts of a booking; nothing is required before it is submitted."""
+
+    card_id = Id(required=False)
+    session_id = Id(required=False)
+    slot_id = Id(required=False)
+    entrance = fields.String(validate=validate.OneOf([entrance.entrance for entrance in ENTRANCES]))
+    notice_version = fields.String(validate=validate.Length(equal=64))
+    condition = fields.Nested(ConditionPartsSchema(partial=True))
+    photo_ids = fields.List(Id(), validate=validate.Length(max=POLICIES[-1].photos))
+
+
+class BeginDraftSchema(DraftPartsSchema):
+    patient_id = Id()
+
+
+class DraftSavedSchema(Schema):
+    draft_id = fields.String()
+    missing = fields.List(fields.String(), metadata={"description": "parts that a submission still needs"})
+
+
+class DraftSchema(BeginDraftSchema):
+    draft_id = fields.String()
+    missing = fields.List(fields.String())
+    visit_id = fields.String()
+
+
+class DraftSummarySchema(Schema):
+    draft_id = fields.String()
+    patient_id = fields.String()
+    session_id = fields.String()
+    slot_id = fields.String()
+    saved_at = fields.String()
+
+
+class DraftsSchema(Schema):
+    drafts = fields.List(fields.Nested(DraftSummarySchema))
+
+
 class VisitHeldSchema(Schema):
     visit_id = fields.String()
     state = fields.String()

@@ -9,7 +9,8 @@ from eventkit.clock import day_end, rfc3339, shanghai_day
 from eventkit.core import Core
 from eventkit.events import Refusal
 from eventkit.store import Answer, Decision, Due, Histories, Request, fold
-from services.registration.domain import sessions, visits
+from services.registration.domain import drafts, sessions, visits
+from services.registration.domain.drafts import draft_stream
 from services.registration.domain.people import Patient
 from services.registration.domain.sessions import slot_stream
 from services.registration.domain.visits import BookVisit, Offer, Visit
@@ -28,10 +29,11 @@ class Booking:
         self._eligibility = eligibility
         self._notice = notice
 
-    def book(self, request: Request, command: BookVisit) -> Answer:
+    def book(self, request: Request, command: BookVisit, draft_id: str | None = None) -> Answer:
         """`command.visit_id` follows from the caller and the key, so that a retry names the same visit and the same
-        assessment. What can be refused here is refused before eligibility, and the HIS behind it, are asked.
-        Raises Refusal: those of `visits.book`, not_eligible; Unanswered."""
+        assessment. The draft it comes from ends with it. What can be refused here is refused before eligibility, and
+        the HIS behind it, are asked.
+        Raises Refusal: those of `visits.book`, not_eligible, draft_submitted; Unanswered."""
         patient = self._people.patient(command.patient_id, command.account_id)
         session = self._sessions.session(command.session_id)
         if session is None:
@@ -39,6 +41,7 @@ class Booking:
         visit, slot = visits.visit_stream(command.visit_id), slot_stream(command.slot_id)
         claim = visits.claim_stream(patient.added.his_patient_id, session)
         photos = [photo_stream(photo_id) for photo_id in command.photo_ids]
+        draft = [draft_stream(draft_id)] if draft_id else []
         assessment_id = ""
 
         def decide(histories: Histories) -> Decision:
@@ -54,9 +57,13 @@ class Booking:
                 hold=policy_on(shanghai_day(now)).hold,
                 day_ends_at=day_end(session.day),
             )
-            return _held(visits.book(command, offer, assessment_id))
+            submitted = [
+                (stream, drafts.submit(fold(drafts.evolve, None, histories[stream]), command.visit_id))
+                for stream in draft
+            ]
+            return _held([*visits.book(command, offer, assessment_id), *submitted])
 
-        streams = [visit, slot, claim, *photos]
+        streams = [visit, slot, claim, *photos, *draft]
         histories = self._core.store.load(*streams)
         if not histories[visit]:
             decide(histories)

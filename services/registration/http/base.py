@@ -10,6 +10,7 @@ from eventkit.web import Routes
 from services.registration.directory import Directory
 from services.registration.handlers.accounts import Accounts
 from services.registration.handlers.booking import Booking
+from services.registration.handlers.drafts import Drafts
 from services.registration.handlers.people import People
 from services.registration.handlers.sessions import Sessions
 from services.registration.handlers.visits import Visits
@@ -33,6 +34,7 @@ class Desk:
     photos: PhotoFiles
     sessions: Sessions
     booking: Booking
+    drafts: Drafts
     visits: Visits
     read_model: ReadModel
 

@@ -234,3 +234,27 @@ def test_every_operation_documents_its_answer_and_its_refusals(client: FlaskClie
             if "x-roles" in operation:
                 assert {"401", "403"} <= set(answers), where
             assert operation["summary"], where
+
+
+def test_s10_a_draft_over_http(api: Api, story: Story) -> None:
+    patient = f"{story.account}/patient"
+    whole = booking(story)
+    begun = api.post("/drafts", patient, {"patient_id": story.patient_id, "condition": {"stable": True}})
+    assert begun.status_code == 201
+    path = f"/drafts/{begun.json['draft_id']}"
+    assert api.get(path, patient).json["condition"] == {"stable": True}
+    refused = api.post(f"{path}/submission", patient)
+    assert (refused.status_code, refused.json["code"]) == (422, "draft_incomplete")
+    assert "chief_complaint" in refused.json["errors"]
+    del whole["patient_id"]
+    assert api.post(f"{path}/parts", patient, whole).json["missing"] == []
+    assert api.post(f"{path}/submission", patient).json["state"] == "held"
+    assert api.get(path, "stranger/patient").status_code == 404
+
+
+def test_s29_a_cancelled_session_over_http(api: Api, story: Story) -> None:
+    path = f"/sessions/{story.session_id}"
+    assert api.post(f"{path}/cancellation", f"{story.account}/patient").status_code == 403
+    assert api.post(f"{path}/cancellation", f"{DOCTOR}/doctor").json["visits"] == 0
+    shown = api.get(path, f"{story.account}/patient").json
+    assert (shown["state"], {slot["state"] for slot in shown["slots"]}) == ("cancelled", {"closed"})

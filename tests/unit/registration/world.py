@@ -26,6 +26,7 @@ from services.registration.domain.people import HisCard, HisPerson
 from services.registration.events import registry
 from services.registration.handlers.accounts import Accounts
 from services.registration.handlers.booking import Booking
+from services.registration.handlers.drafts import Drafts
 from services.registration.handlers.messages import Messages
 from services.registration.handlers.people import People
 from services.registration.handlers.sessions import SessionPlan, Sessions
@@ -129,6 +130,9 @@ class FakeReadModel:
     def visits_of(self, account_id: str) -> list[dict[str, Any]]:
         return []
 
+    def drafts_of(self, account_id: str) -> list[dict[str, Any]]:
+        return []
+
     def visits_showing(self, photo_id: str, doctor_id: str) -> list[str]:
         described = [event for event in self._world.events() if hasattr(event, "photo_ids")]
         return [event.visit_id for event in described if photo_id in event.photo_ids]
@@ -147,6 +151,7 @@ class World:
         self.people = People(core, cast(His, self.his), cast(PhotoFiles, self.photos))
         self.sessions = Sessions(core, directory)
         self.booking = Booking(core, self.people, self.sessions, cast(Peer, self.eligibility), notice)
+        self.drafts = Drafts(core, self.people, self.booking)
         self.visits = Visits(core)
         self.messages = Messages(core, self.visits)
         self.desk = Desk(
@@ -155,6 +160,7 @@ class World:
                 core, directory, cast(LoginCodes, FakeCodes()), self.issuer, self.clients(), cast(Sms, self.sms)
             ),
             people=self.people, photos=cast(PhotoFiles, self.photos), sessions=self.sessions, booking=self.booking,
+            drafts=self.drafts,
             visits=self.visits, read_model=cast(ReadModel, FakeReadModel(self)),
         )
         self._jobs = jobs(self.visits, self.messages, cast(Sms, self.sms))
