@@ -17,6 +17,7 @@ import asyncio
 import logging
 import os
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
@@ -74,6 +75,10 @@ def end_process(reason: str) -> NoReturn:
     log.critical("the worker ends: %s", reason)
     logging.shutdown()
     os._exit(EX_SOFTWARE)
+
+
+class CannotGoOn(Exception):
+    """A state that only a new start can mend; the message says which."""
 
 
 @dataclass
@@ -139,15 +144,18 @@ class Engine:
 
     async def assign(self, partitions: set[int]) -> dict[int, int]:
         """The group gives us these; answers where their changelogs end."""
-        async with self._lock:
-            if not self._started:
-                self._producer, self._reader = self._connect()
-                await asyncio.wait_for(self._producer.start(), ACK_SECONDS)
-                await self._reader.start()
-                self._started = True
-            self._assigned = set(partitions)
-            self.counts.steps += 1
-            return await self._changelog_ends(partitions)
+        try:
+            async with self._lock:
+                if not self._started:
+                    self._producer, self._reader = self._connect()
+                    await asyncio.wait_for(self._producer.start(), ACK_SECONDS)
+                    await self._reader.start()
+                    self._started = True
+                self._assigned = set(partitions)
+                self.counts.steps += 1
+                return await self._changelog_ends(partitions)
+        except Exception as error:
+            self._end_because(error)
 
     async def release(self) -> None:
         """Every partition is about to be given away; what is under way is finished first."""
@@ -165,8 +173,7 @@ class Engine:
                 if partitions == self._assigned:  # else the group has moved on, and another take-over follows
                     await self._take_over(partitions)
         except Exception as error:
-            log.exception("partitions %s cannot be taken over", sorted(partitions))
-            self._end(f"take-over failed: {type(error).__name__}")
+            self._end_because(error)
 
     async def _take_over(self, partitions: set[int]) -> None:
         outdone: dict[int, set[bytes]] = {partition: set() for partition in partitions}
@@ -188,7 +195,7 @@ class Engine:
             if not unclaimed:
                 break
         else:
-            raise RuntimeError(f"the changelog of partitions {sorted(unclaimed)} has another writer")
+            raise CannotGoOn(f"the changelog of partitions {sorted(unclaimed)} has another writer")
         await self._write_again(outdone)
         await self._find_positions(partitions)
         self.counts.steps += 1
@@ -264,11 +271,17 @@ class Engine:
         try:
             async with self._lock:
                 await self._process(messages)
-        except (TimeoutError, KafkaError) as error:
-            self._end(f"Kafka does not answer: {error!r}")
         except Exception as error:
-            log.exception("records cannot be processed")
-            self._end(f"{type(error).__name__} while processing")
+            self._end_because(error)
+
+    def _end_because(self, error: Exception) -> NoReturn:
+        match error:
+            case CannotGoOn():
+                self._end(str(error))
+            case TimeoutError() | KafkaError():
+                self._end(f"Kafka does not answer: {error!r}")
+            case _:
+                self._end(f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error))}")
 
     async def _process(self, messages: Sequence[Message]) -> None:
         plan = _Plan()
@@ -357,7 +370,7 @@ class Engine:
         for message, reason in plan.dead:
             now = time.time()
             if not self._burst.allows((at for times in self._dead.values() for at in times), now):
-                raise RuntimeError(f"more than {DEAD_LETTER_LIMIT} dead letters a minute, last: {reason}")
+                raise CannotGoOn(f"more than {DEAD_LETTER_LIMIT} dead letters a minute, last: {reason}")
             self._dead[message.partition].append(now)
         async with asyncio.timeout(ACK_SECONDS):
             topic = self._processor.output_topic
@@ -374,7 +387,7 @@ class Engine:
         for partition, base in bases.items():
             if base != self.changelog_ends[partition]:
                 # Either this worker lost the partition without noticing or another one did: the next take-over decides.
-                raise RuntimeError(f"the changelog of partition {partition} has another writer")
+                raise CannotGoOn(f"the changelog of partition {partition} has another writer")
             reached = base + len(changed[partition])
             self.store.write(partition, changed[partition], reached)
             self.changelog_ends[partition] = reached
@@ -387,7 +400,7 @@ class Engine:
                 batch = self._producer.create_batch()
                 for key, value in pairs:
                     if batch.append(timestamp=None, key=key, value=value) is None:
-                        raise RuntimeError(f"the state of {key!r} is too large")
+                        raise CannotGoOn(f"the state of {key!r} is too large")
                 batch.close()
                 acks[partition] = await self._producer.send_batch(batch, self._processor.changelog, partition=partition)
             return {partition: (await ack).offset for partition, ack in acks.items()}

@@ -30,11 +30,11 @@ from eventkit.contracts import Contracts
 from eventkit.envelope import Envelope, sequence
 from eventkit.reconcile import Reconciler
 from eventkit.relay import make_producer
-from eventkit.streams import processor_topics
+from eventkit.streams import Processor, processor_topics
 from eventkit.streams.guard import CLAIM, POSITION, Replay, position_from
 from eventkit.streams.topics import Reader
 from eventkit.topics import apply, wanted
-from tests.chaos.totals import COUNTED, PARTITIONS, totals, write_contracts
+from tests.chaos.totals import COUNTED, PARTITIONS, Totals, totals, write_contracts
 
 ACCOUNTS = 300
 IDLE_LIMIT = 20.0
@@ -64,6 +64,9 @@ class Plan:
 
 @dataclass
 class Report:
+    """`longest_idle` is lag without progress while nothing was done to the workers, of the processor as a whole and of
+    the worst partition; `longest_gap` counts through the kills. `to_work` are the seconds from a start to progress."""
+
     plan: dict[str, Any]
     produced: int = 0
     repeated: int = 0
@@ -72,6 +75,7 @@ class Report:
     seconds: float = 0.0
     longest_idle: float = 0.0
     longest_partition_idle: float = 0.0
+    longest_gap: float = 0.0
     to_work: list[float] = field(default_factory=list)
     outputs: int = 0
     duplicates: int = 0
@@ -80,6 +84,23 @@ class Report:
     @property
     def ok(self) -> bool:
         return not self.faults
+
+
+async def prepare(kafka: str, events: Path, processor: Processor[Totals]) -> None:
+    """The campaign's contracts in the folder `events`, and its topics."""
+    write_contracts(events, processor)
+    topics = wanted(Contracts(events))
+    for spec in processor_topics(processor.app_id, PARTITIONS):
+        topics[spec.name] = (spec.partitions, spec.config)
+    await apply(kafka, topics, 1)
+
+
+def counted(stream: str, version: int, account: str, amount_fen: int) -> Envelope:
+    return Envelope(
+        id=f"{stream}/{version}", source="/services/chaos", type=COUNTED, subject=account,
+        time="2026-11-23T09:00:00.000Z", partitionkey=account, sequence=sequence(version),
+        data={"account": account, "amount_fen": amount_fen},
+    )
 
 
 class Worker:
@@ -130,6 +151,7 @@ class Campaign:
         self._ends: dict[TopicPartition, int] = defaultdict(int)
         self._positions: dict[TopicPartition, int] = defaultdict(int)
         self._progress = 0
+        self._harmed = time.monotonic()
         self._workers: list[Worker] = []
         self.report = Report(
             {name: getattr(plan, name) for name in (
@@ -138,12 +160,7 @@ class Campaign:
 
     async def run(self) -> Report:
         plan, report = self._plan, self.report
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        write_contracts(plan.folder / "events", self._processor)
-        topics = wanted(Contracts(plan.folder / "events"))
-        for spec in processor_topics(self._processor.app_id, PARTITIONS):
-            topics[spec.name] = (spec.partitions, spec.config)
-        await apply(plan.kafka, topics, 1)
+        await prepare(plan.kafka, plan.folder / "events", self._processor)
         began = time.monotonic()
         base = ports.free_base()
         self._workers = [Worker(plan, number, self._run, base + number) for number in range(plan.workers)]
@@ -191,11 +208,7 @@ class Campaign:
                     self._amounts[stream].append(self._random.randrange(10_000))
                     self.report.produced += 1
                 version = self._sent[stream]
-                event = Envelope(
-                    id=f"{stream}/{version}", source="/services/chaos", type=COUNTED, subject=account,
-                    time="2026-11-23T09:00:00.000Z", partitionkey=account, sequence=sequence(version),
-                    data={"account": account, "amount_fen": self._amounts[stream][-1]},
-                )
+                event = counted(stream, version, account, self._amounts[stream][-1])
                 acks.append(await producer.send(topic, event.to_bytes(), key=account.encode()))
             for ack in await asyncio.gather(*acks):
                 place = TopicPartition(ack.topic, ack.partition)
@@ -233,6 +246,7 @@ class Campaign:
                 wipe = plan.wipe_every > 0 and self._random.randrange(plan.wipe_every) == 0
                 kills["wiped"] += wipe
                 worker.kill(wipe)
+            self._harmed = time.monotonic()
             kills[moment] += 1
             plan.say(f"turn {turn + 1}/{plan.kills} {moment}: produced {self.report.produced}, "
                      f"behind {self._behind()}, longest idle {self.report.longest_idle:.1f} s")
@@ -260,8 +274,8 @@ class Campaign:
             await asyncio.sleep(0.2)
 
     async def _observe(self) -> None:
-        """Positions as the changelog has them; idle is lag during which none of them moves. A bare worker stores none:
-        there the group's committed offsets stand for them."""
+        """Positions as the changelog has them; a bare worker stores none, there the group's committed offsets stand for
+        them."""
         reader = _Tail(self._plan.kafka, self._processor.changelog, self._processor.app_id)
         await reader.start()
         try:
@@ -284,16 +298,16 @@ class Campaign:
                     self._positions[place] = at
                     self._progress += 1
                     since = moved_at[place] = now
-            idle = [now - since] if self._behind() > 0 else []
             for place, end in list(self._ends.items()):
                 if self._positions[place] >= end:
                     moved_at[place] = now
-            if not idle:
+            if self._behind() <= 0:
                 since = now
-            self.report.longest_idle = max(self.report.longest_idle, *idle, 0.0)
-            self.report.longest_partition_idle = max(
-                self.report.longest_partition_idle, *(now - at for at in moved_at.values()), 0.0
-            )
+            report = self.report
+            report.longest_gap = max(report.longest_gap, now - since)
+            report.longest_idle = max(report.longest_idle, now - max(since, self._harmed))
+            oldest = min(moved_at.values(), default=now)
+            report.longest_partition_idle = max(report.longest_partition_idle, now - max(oldest, self._harmed))
             for worker in self._workers:
                 # Half a second: what the process before wrote is seen a little late.
                 if self._plan.workers == 1 and not worker.worked and since > worker.started + 0.5:
