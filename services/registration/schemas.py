@@ -92,7 +92,9 @@ class EntranceSchema(Schema):
     entrance = fields.String()
     name = fields.String()
     name_en = fields.String()
-    qr_content = fields.String()
+    qr_content = fields.String(metadata={"description": "what the QR code says"})
+    qr_svg = fields.String(metadata={"description": "path of the QR code as SVG"})
+    qr_png = fields.String(metadata={"description": "path of the QR code as PNG"})
 
 
 class EntrancesSchema(Schema):

@@ -1,4 +1,4 @@
-"""What is on offer: entrances, the notice, departments, doctors, sessions with their slots (§4, §6, §9)."""
+"""What is on offer: the notice, departments, doctors, sessions with their slots (§4, §9)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventkit.web import caller, command_request
 from services.registration import schemas
 from services.registration.handlers.sessions import SessionPlan
 from services.registration.http.base import desk, routes
-from services.registration.policy import ENTRANCES, INTERNET, fee_on
+from services.registration.policy import INTERNET, fee_on
 
 _SESSION = {
     "session_id": "7d1f…", "doctor_id": "doctor-shen", "department_id": "spleen-stomach", "title": "chief",
@@ -22,15 +22,6 @@ _SESSION = {
     "state": "open",
     "slots": [{"slot_id": "7d1f…-01", "starts_at": "2026-11-24T00:00:00Z", "state": "open"}],
 }
-
-
-@routes.route("/entrances")
-class EntrancesView(MethodView):
-    @routes.response(200, schemas.EntrancesSchema, example={"entrances": [asdict(ENTRANCES[0])]})
-    @routes.refuses("internal")
-    def get(self) -> ResponseReturnValue:
-        """The ways in, each with what its QR code says (§6)."""
-        return {"entrances": ENTRANCES}
 
 
 @routes.route("/notice")
