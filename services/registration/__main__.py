@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eventkit.auth import Verifier
 from eventkit.calls import Peer
 from eventkit.core import Core
 from eventkit.main import Service, Work, main
 from eventkit.settings import existing_file
 from eventkit.web import Routes
+from services.registration.devices import Devices, DeviceVerifier
 from services.registration.directory import SAMPLE, Directory, read_directory
 from services.registration.events import registry
 from services.registration.handlers.accounts import Accounts
@@ -34,7 +34,8 @@ from services.registration.tokens import Clients, TokenIssuer, read_key
 def routes(core: Core) -> Sequence[Routes]:
     env, settings = core.env, core.settings
     issuer = TokenIssuer(read_key(existing_file(env, "FUZHEN_JWT_KEY_FILE")), settings.jwt_issuer)
-    core.verifier = Verifier(issuer, settings.jwt_issuer)
+    devices = Devices(core.database, core.vault)
+    core.verifier = DeviceVerifier(issuer, settings.jwt_issuer, devices)
     eligibility = Peer("eligibility", env.str("FUZHEN_ELIGIBILITY_URL"), headers=issuer.headers)
     clients = Clients(existing_file(env, "FUZHEN_CLIENTS_FILE"))
     directory, notice, photos = _directory(core), read_notice(), PhotoFiles(core.database, core.vault)
@@ -45,7 +46,10 @@ def routes(core: Core) -> Sequence[Routes]:
         directory=directory,
         notice=notice,
         issuer=issuer,
-        accounts=Accounts(core, directory, LoginCodes(core.database, core.vault), issuer, clients, Sms(env)),
+        accounts=Accounts(
+            core, directory, LoginCodes(core.database, core.vault), devices, issuer, clients, Sms(env)
+        ),
+        devices=devices,
         people=people,
         photos=photos,
         sessions=sessions,
@@ -70,6 +74,7 @@ def work(core: Core) -> Work:
 def prepare(core: Core) -> None:
     ReadModel(core.database).ensure_indexes()
     LoginCodes(core.database, core.vault).ensure_indexes()
+    Devices(core.database, core.vault).ensure_indexes()
 
 
 def _directory(core: Core) -> Directory:

@@ -54,6 +54,12 @@ class Directory:
     def doctors_of(self, department_id: str | None) -> list[Doctor]:
         return [doctor for doctor in self.doctors if department_id is None or department_id in doctor.department_ids]
 
+    def role_of(self, subject: str) -> str | None:
+        """What a doctor or member of staff is; None for everybody else."""
+        if self.doctor(subject):
+            return "doctor"
+        return next((member.role for member in self.staff if member.staff_id == subject), None)
+
     def who(self, phone: str) -> tuple[str, str] | None:
         """(subject, role) of a doctor or member of staff with that phone."""
         for doctor in self.doctors:

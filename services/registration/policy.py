@@ -48,6 +48,9 @@ class LoginLimits:
     valid: timedelta = timedelta(minutes=5)
     tries: int = 5
     codes_an_hour: int = 20
+    failures: int = 10  # wrong codes within an hour, whichever codes they were, that lock a phone out
+    locked: timedelta = timedelta(minutes=15)
+    device_unused: timedelta = timedelta(days=30)  # how long a device stays logged in without being used
 
 
 Dated = TypeVar("Dated", Policy, Tariff)

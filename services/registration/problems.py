@@ -10,6 +10,12 @@ PROBLEMS = (
             "请一小时后再试。", "Try again in an hour."),
     Problem("login_code_wrong", 401, "验证码错误或已失效。", "The code is wrong or no longer valid.",
             "请重新获取验证码。", "Ask for a new code."),
+    Problem("login_locked", 429, "验证码输入错误次数过多,登录已暂时锁定。",
+            "Too many wrong codes; logging in with this phone is locked for a while.",
+            "请{minutes}分钟后再试;已登录的设备不受影响。",
+            "Try again in {minutes} minutes; devices that are logged in stay so."),
+    Problem("login_over", 401, "登录已结束。", "This login is over.",
+            "请用手机验证码重新登录。", "Log in again with a code."),
     Problem("client_unknown", 401, "客户端身份验证失败。", "The client id or secret is wrong.",
             "请检查客户端凭据。", "Check the client's credentials."),
     # --- patients and cards (§7, §8, §26)

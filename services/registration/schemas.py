@@ -58,17 +58,22 @@ class CodeSentSchema(Schema):
     expires_in = fields.Integer(metadata={"description": "seconds"})
 
 
+_GRANTS = {"code": ("phone", "code"), "refresh": ("refresh_token",), "client": ("client_id", "client_secret")}
+
+
 class TokenRequestSchema(Schema):
-    grant = fields.String(required=True, validate=validate.OneOf(("code", "client")))
+    grant = fields.String(required=True, validate=validate.OneOf(("code", "refresh", "client")))
     phone = Phone(required=False)
     code = fields.String(validate=validate.Regexp(r"^\d{4,8}\Z"))
+    device = fields.String(load_default="", validate=validate.Length(max=60))
+    refresh_token = fields.String(validate=validate.Length(min=1, max=200))
     client_id = Id(required=False)
     client_secret = fields.String(validate=validate.Length(min=1, max=200))
 
     @validates_schema
     def whole(self, data: dict[str, Any], **_: Any) -> None:
-        """Each grant needs its own two fields."""
-        needed = ("phone", "code") if data.get("grant") == "code" else ("client_id", "client_secret")
+        """Each grant needs its own fields."""
+        needed = _GRANTS.get(data.get("grant", ""), ())
         if missing := {name: ["Missing data for required field."] for name in needed if name not in data}:
             raise ValidationError(missing)
 
@@ -79,6 +84,29 @@ class TokenSchema(Schema):
     expires_in = fields.Integer()
     subject = fields.String()
     roles = fields.List(fields.String())
+    device_id = fields.String(metadata={"description": "not for services"})
+    refresh_token = fields.String(metadata={"description": "not for services; works once"})
+
+
+class DeviceSchema(Schema):
+    device_id = fields.String()
+    name = fields.String()
+    opened_at = fields.String()
+    seen_at = fields.String()
+    current = fields.Boolean(metadata={"description": "the one that asks"})
+
+
+class DevicesSchema(Schema):
+    devices = fields.List(fields.Nested(DeviceSchema))
+
+
+class DeviceRevokedSchema(Schema):
+    device_id = fields.String()
+
+
+class RevokedDevicesSchema(Schema):
+    devices = fields.List(fields.String())
+    within_seconds = fields.Integer()
 
 
 class JwksSchema(Schema):

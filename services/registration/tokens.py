@@ -34,11 +34,12 @@ class TokenIssuer:
         self._key = key
         self._issuer = issuer
 
-    def issue(self, subject: str, roles: list[str]) -> str:
+    def issue(self, subject: str, roles: list[str], device_id: str = "") -> str:
+        """`device_id` stands before the token's own id, so that a revoked device's tokens are known by it."""
         now = int(time.time())
         claims = {
             "iss": self._issuer, "aud": AUDIENCE, "sub": subject, "roles": roles, "iat": now,
-            "exp": now + LIFETIME_SECONDS, "jti": new_id(),
+            "exp": now + LIFETIME_SECONDS, "jti": f"{device_id}.{new_id()}" if device_id else new_id(),
         }
         return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self._key_id})
 

@@ -19,6 +19,7 @@ from eventkit.events import Recorded, Refusal
 from eventkit.mongo_store import MongoBackend, connect, ensure_indexes
 from eventkit.store import Decision, Histories, Request, Store, fold
 from eventkit.vault import Vault
+from services.registration.devices import Devices
 from services.registration.domain import sessions, visits
 from services.registration.domain.sessions import SlotState, slot_stream
 from services.registration.events import registry
@@ -193,3 +194,90 @@ def test_s9_many_buyers_of_one_slot_have_one_winner(database: Database[dict[str,
         outcomes = list(pool.map(buy, range(100)))
     assert (outcomes.count(""), outcomes.count("slot_taken")) == (1, 99)
     assert database["commits"].count_documents({}) == 1
+
+
+def test_s7_wrong_codes_lock_a_phone_out_whichever_codes_they_were(
+    codes: LoginCodes, database: Database[dict[str, Any]]
+) -> None:
+    for _ in range(LOGIN.failures // LOGIN.tries):
+        code = codes.issue(PHONE)
+        for _ in range(LOGIN.tries):
+            with pytest.raises(Refusal, match="login_code_wrong"):
+                codes.redeem(PHONE, wrong(code))
+    for attempt in (partial(codes.redeem, PHONE, code), partial(codes.issue, PHONE)):
+        with pytest.raises(Refusal, match="login_locked") as locked:
+            attempt()
+        assert 1 <= locked.value.facts["minutes"] <= 15
+    codes.redeem("19900000002", codes.issue("19900000002"))
+    database["login_codes"].update_many({}, {"$set": {"locked_until": datetime.now(UTC)}})
+    codes.redeem(PHONE, codes.issue(PHONE))
+
+
+def test_s7_a_right_code_forgets_the_wrong_ones_before(codes: LoginCodes) -> None:
+    for _ in range(LOGIN.failures):
+        code = codes.issue(PHONE)
+        with pytest.raises(Refusal, match="login_code_wrong"):
+            codes.redeem(PHONE, wrong(code))
+        codes.redeem(PHONE, code)
+
+
+def test_s7_guessing_at_a_phone_that_asked_for_nothing_leaves_nothing(
+    codes: LoginCodes, database: Database[dict[str, Any]]
+) -> None:
+    with pytest.raises(Refusal, match="login_code_wrong"):
+        codes.redeem(PHONE, "123456")
+    assert database["login_codes"].count_documents({}) == 0
+
+
+@pytest.fixture
+def devices(database: Database[dict[str, Any]], vault: Vault) -> Devices:
+    devices = Devices(database, vault)
+    devices.ensure_indexes()
+    return devices
+
+
+def test_s7_a_refresh_token_works_once_and_a_copy_ends_the_login(
+    devices: Devices, database: Database[dict[str, Any]]
+) -> None:
+    first = devices.open("a1", "patient", "iPhone")
+    second = devices.refresh(first.refresh_token)
+    assert (second.device_id, second.subject, second.role) == (first.device_id, "a1", "patient")
+    kept = str(list(database["devices"].find()))
+    assert first.refresh_token not in kept
+    assert second.refresh_token not in kept
+    with pytest.raises(Refusal, match="login_over"):
+        devices.refresh(first.refresh_token)
+    with pytest.raises(Refusal, match="login_over"):
+        devices.refresh(second.refresh_token)
+    assert devices.revoked() == [first.device_id]
+
+
+def test_s7_two_refreshes_at_once_have_one_winner(devices: Devices) -> None:
+    login = devices.open("a1", "patient", "")
+
+    def refresh(_: int) -> int:
+        try:
+            devices.refresh(login.refresh_token)
+        except Refusal:
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(refresh, range(8))) == 1
+
+
+def test_s7_devices_of_an_account(devices: Devices, database: Database[dict[str, Any]]) -> None:
+    phone, tablet = devices.open("a1", "patient", "iPhone"), devices.open("a1", "patient", "iPad")
+    devices.open("a2", "patient", "")
+    assert {row["name"] for row in devices.of("a1")} == {"iPhone", "iPad"}
+    with pytest.raises(Refusal, match="not_found"):
+        devices.revoke("a2", phone.device_id)
+    devices.revoke("a1", phone.device_id)
+    devices.revoke("a1", phone.device_id)
+    assert [row["name"] for row in devices.of("a1")] == ["iPad"]
+    with pytest.raises(Refusal, match="login_over"):
+        devices.refresh(phone.refresh_token)
+    database["devices"].update_many({}, {"$set": {"gone_at": datetime.now(UTC)}})
+    assert devices.of("a1") == []
+    with pytest.raises(Refusal, match="login_over"):
+        devices.refresh(tablet.refresh_token)

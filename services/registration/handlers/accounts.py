@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eventkit.core import Core
+from eventkit.events import Refusal
 from eventkit.ids import new_id
 from eventkit.store import Answer, Decision, Histories, Request
+from services.registration.devices import Devices, Login
 from services.registration.directory import Directory
 from services.registration.events import AccountOpened, PhoneTaken
 from services.registration.login import LoginCodes
 from services.registration.partners import Sms
 from services.registration.policy import LOGIN
 from services.registration.tokens import LIFETIME_SECONDS, Clients, TokenIssuer
+
+PATIENT = "patient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,41 +26,60 @@ class Token:
     roles: list[str]
     token_type: str = "Bearer"
     expires_in: int = LIFETIME_SECONDS
+    device_id: str | None = None
+    refresh_token: str | None = None
 
 
 class Accounts:
     def __init__(
-        self, core: Core, directory: Directory, codes: LoginCodes, issuer: TokenIssuer, clients: Clients, sms: Sms
+        self,
+        core: Core,
+        directory: Directory,
+        codes: LoginCodes,
+        devices: Devices,
+        issuer: TokenIssuer,
+        clients: Clients,
+        sms: Sms,
     ) -> None:
         self._core = core
         self._directory = directory
         self._codes = codes
+        self._devices = devices
         self._issuer = issuer
         self._clients = clients
         self._sms = sms
 
     def send_code(self, phone: str) -> int:
         """Seconds the code is good for. The answer is the same for known and unknown phones.
-        Raises Refusal("too_many_codes"), Unanswered."""
+        Raises Refusal("too_many_codes" | "login_locked"), Unanswered."""
         code = self._codes.issue(phone)
         minutes = str(int(LOGIN.valid.total_seconds() // 60))
         self._sms.send(f"login-{new_id()}", phone, "login_code", {"code": code, "minutes": minutes})
         return int(LOGIN.valid.total_seconds())
 
-    def log_in(self, phone: str, code: str, correlation_id: str) -> Token:
-        """A first login opens the account. Raises Refusal("login_code_wrong")."""
+    def log_in(self, phone: str, code: str, correlation_id: str, device: str = "") -> Token:
+        """A first login opens the account. `device` is its name for itself.
+        Raises Refusal("login_code_wrong" | "login_locked")."""
         self._codes.redeem(phone, code)
-        if known := self._directory.who(phone):
-            subject, role = known
-            return self._token(subject, [role])
-        return self._token(self._account_of(phone, correlation_id), ["patient"])
+        subject, role = self._directory.who(phone) or (self._account_of(phone, correlation_id), PATIENT)
+        return self._on_device(self._devices.open(subject, role, device))
+
+    def refresh(self, refresh_token: str) -> Token:
+        """Who left the hospital's directory, or changed in it, logs in anew. Raises Refusal("login_over")."""
+        login = self._devices.refresh(refresh_token)
+        if login.role != (self._directory.role_of(login.subject) or PATIENT):
+            self._devices.revoke(login.subject, login.device_id)
+            raise Refusal("login_over")
+        return self._on_device(login)
 
     def log_in_client(self, client_id: str, secret: str) -> Token:
         """Raises Refusal("client_unknown")."""
-        return self._token(f"service:{client_id}", self._clients.roles(client_id, secret))
-
-    def _token(self, subject: str, roles: list[str]) -> Token:
+        subject, roles = f"service:{client_id}", self._clients.roles(client_id, secret)
         return Token(self._issuer.issue(subject, roles), subject, roles)
+
+    def _on_device(self, login: Login) -> Token:
+        token = self._issuer.issue(login.subject, [login.role], login.device_id)
+        return Token(token, login.subject, [login.role], device_id=login.device_id, refresh_token=login.refresh_token)
 
     def _account_of(self, phone: str, correlation_id: str) -> str:
         taken, account_id = f"phone-{self._core.vault.blind('phone', phone)}", new_id()

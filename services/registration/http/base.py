@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from eventkit.core import Core
 from eventkit.problems import Catalogue
 from eventkit.web import Routes
+from services.registration.devices import Devices
 from services.registration.directory import Directory
 from services.registration.handlers.accounts import Accounts
 from services.registration.handlers.booking import Booking
@@ -30,6 +31,7 @@ class Desk:
     notice: Notice
     issuer: TokenIssuer
     accounts: Accounts
+    devices: Devices
     people: People
     photos: PhotoFiles
     sessions: Sessions

@@ -23,17 +23,20 @@ CONDITION = {
 }
 
 
+verifying = Story().verifier
+
+
 @pytest.fixture
-def story() -> Story:
+def story(application: Any) -> Story:
     story = Story()
     routes.desk = story.desk
+    verifying._devices = story.devices
     return story
 
 
 @pytest.fixture(scope="module")
 def application() -> Any:
-    first = Story()
-    return create_app("registration", [routes], first.verifier, lambda: (True, {}), str)
+    return create_app("registration", [routes], verifying, lambda: (True, {}), str)
 
 
 @pytest.fixture
@@ -210,6 +213,9 @@ def test_s7_login_over_http(client: FlaskClient, story: Story) -> None:
         ({"grant": "client", "client_id": "payment"}, 422),
         ({"grant": "client", "client_id": "payment", "client_secret": "guess"}, 401),
         ({"grant": "password"}, 422),
+        ({"grant": "refresh"}, 422),
+        ({"grant": "refresh", "refresh_token": "guess"}, 401),
+        ({"grant": "code", "phone": "19900000001", "code": "246810", "device": "x" * 61}, 422),
     ],
 )
 def test_what_gets_no_token(client: FlaskClient, body: dict[str, str], status: int) -> None:
@@ -258,3 +264,45 @@ def test_s29_a_cancelled_session_over_http(api: Api, story: Story) -> None:
     assert api.post(f"{path}/cancellation", f"{DOCTOR}/doctor").json["visits"] == 0
     shown = api.get(path, f"{story.account}/patient").json
     assert (shown["state"], {slot["state"] for slot in shown["slots"]}) == ("cancelled", {"closed"})
+
+
+def log_in(client: FlaskClient, **grant: str) -> Any:
+    grant = grant or {"grant": "code", "phone": "19900000001", "code": "246810", "device": "iPhone"}
+    return client.post("/api/registration/tokens", json=grant)
+
+
+def bearer(token: Any, key: str = "k") -> dict[str, str]:
+    return {"Authorization": f"Bearer {token['access_token']}", "Idempotency-Key": key}
+
+
+def test_s7_a_device_is_listed_refreshed_and_revoked(client: FlaskClient, story: Story) -> None:
+    phone, tablet = log_in(client).json, log_in(client).json
+    listed = client.get("/api/registration/devices", headers=bearer(phone)).json
+    assert listed is not None
+    assert {device["device_id"]: device["current"] for device in listed["devices"]}[phone["device_id"]] is True
+    revocation = f"/api/registration/devices/{tablet['device_id']}/revocation"
+    assert client.post(revocation, headers=bearer(phone)).status_code == 200
+    gone = client.get("/api/registration/devices", headers=bearer(tablet))
+    assert (gone.status_code, gone.json["code"] if gone.json else "") == (401, "token_invalid")
+    assert client.get("/api/registration/devices", headers=bearer(phone)).status_code == 200
+    over = log_in(client, grant="refresh", refresh_token=tablet["refresh_token"])
+    assert (over.status_code, over.json["code"]) == (401, "login_over")
+    renewed = log_in(client, grant="refresh", refresh_token=phone["refresh_token"]).json
+    assert (renewed["subject"], renewed["device_id"]) == (story.account, phone["device_id"])
+
+
+def test_s7_another_accounts_device_is_not_there(client: FlaskClient, api: Api) -> None:
+    device = log_in(client).json["device_id"]
+    assert api.post(f"/devices/{device}/revocation", "stranger/patient").status_code == 404
+
+
+def test_s7_who_left_the_directory_is_logged_out(client: FlaskClient, story: Story) -> None:
+    login = story.devices.open("doctor-gone", "doctor", "")
+    assert log_in(client, grant="refresh", refresh_token=login.refresh_token).status_code == 401
+    assert story.devices.revoked() == [login.device_id]
+
+
+def test_s7_other_services_may_ask_which_devices_are_revoked(api: Api, story: Story) -> None:
+    story.devices.revoke(story.account, story.devices.of(story.account)[0]["device_id"])
+    assert api.get("/internal/revoked-devices", "service:consult/service").json["devices"] == ["device1"]
+    assert api.get("/internal/revoked-devices", f"{story.account}/patient").status_code == 403

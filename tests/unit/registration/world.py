@@ -11,16 +11,17 @@ from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from eventkit.auth import Verifier
 from eventkit.calls import Peer, PeerRefused
 from eventkit.clock import FixedClock
 from eventkit.contracts import contracts
 from eventkit.core import Core
 from eventkit.deadlines import Again, Row
 from eventkit.envelope import Envelope
+from eventkit.events import Refusal
 from eventkit.memory_store import MemoryBackend
 from eventkit.relay import to_envelope
 from eventkit.store import Commit, Due, Request, Store
+from services.registration.devices import Devices, DeviceVerifier, Login
 from services.registration.directory import read_directory
 from services.registration.domain.people import HisCard, HisPerson
 from services.registration.events import registry
@@ -109,6 +110,42 @@ class FakeCodes:
         assert code == "246810"
 
 
+class FakeDevices:
+    """A device's refresh token is its id and a number that grows."""
+
+    def __init__(self) -> None:
+        self.logins: dict[str, Login] = {}
+        self.gone: list[str] = []
+
+    def open(self, subject: str, role: str, name: str) -> Login:
+        device_id = f"device{len(self.logins) + 1}"
+        self.logins[device_id] = Login(device_id, subject, role, f"{device_id}.1")
+        return self.logins[device_id]
+
+    def refresh(self, refresh_token: str) -> Login:
+        device_id, _, number = refresh_token.partition(".")
+        login = self.logins.get(device_id)
+        if login is None or login.refresh_token != refresh_token or device_id in self.gone:
+            raise Refusal("login_over")
+        self.logins[device_id] = replace(login, refresh_token=f"{device_id}.{int(number) + 1}")
+        return self.logins[device_id]
+
+    def of(self, subject: str) -> list[dict[str, Any]]:
+        return [
+            {"device_id": login.device_id, "name": ""}
+            for login in self.logins.values()
+            if login.subject == subject and login.device_id not in self.gone
+        ]
+
+    def revoke(self, subject: str, device_id: str) -> None:
+        if device_id not in {device["device_id"] for device in self.of(subject)}:
+            raise Refusal("not_found")
+        self.gone.append(device_id)
+
+    def revoked(self) -> list[str]:
+        return self.gone
+
+
 class FakePhotos:
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
@@ -147,7 +184,8 @@ class World:
         core = cast(Core, SimpleNamespace(store=self.store, clock=self.clock, vault=vault))
         directory, notice = read_directory(), Notice(NOTICE, "# 服务须知")
         self.issuer = TokenIssuer(KEY, "https://fuzhen.example")
-        self.verifier = Verifier(self.issuer, "https://fuzhen.example")
+        self.devices = FakeDevices()
+        self.verifier = DeviceVerifier(self.issuer, "https://fuzhen.example", self.devices, look_seconds=0)
         self.people = People(core, cast(His, self.his), cast(PhotoFiles, self.photos))
         self.sessions = Sessions(core, directory)
         self.booking = Booking(core, self.people, self.sessions, cast(Peer, self.eligibility), notice)
@@ -157,8 +195,10 @@ class World:
         self.desk = Desk(
             core=core, directory=directory, notice=notice, issuer=self.issuer,
             accounts=Accounts(
-                core, directory, cast(LoginCodes, FakeCodes()), self.issuer, self.clients(), cast(Sms, self.sms)
+                core, directory, cast(LoginCodes, FakeCodes()), cast(Devices, self.devices), self.issuer,
+                self.clients(), cast(Sms, self.sms),
             ),
+            devices=cast(Devices, self.devices),
             people=self.people, photos=cast(PhotoFiles, self.photos), sessions=self.sessions, booking=self.booking,
             drafts=self.drafts,
             visits=self.visits, read_model=cast(ReadModel, FakeReadModel(self)),
