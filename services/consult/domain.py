@@ -6,7 +6,8 @@ message can never slip in behind the end of the visit, because the end has taken
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -22,6 +23,8 @@ from services.consult.events import (
     ConsultScheduled,
     DeclineReason,
     Event,
+    MediaKept,
+    MediaKind,
     MessagePosted,
     Notice,
     Refusal,
@@ -37,13 +40,16 @@ OPEN: tuple[Status, ...] = ("waiting", "accepted")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The numbers that a hospital sets, for visits from day `valid_from` on. `longest_text` counts characters."""
+    """The numbers that a hospital sets, for visits from day `valid_from` on. `longest_text` counts characters;
+    `most_media` the pictures and voice clips that one side may upload in a visit."""
 
     valid_from: date
     warn_after: timedelta
     abandon_after: timedelta
     longest_text: int
     most_messages: int
+    longest_voice: timedelta
+    most_media: int
 
 
 POLICIES = (
@@ -53,6 +59,8 @@ POLICIES = (
         abandon_after=timedelta(hours=2),
         longest_text=2000,
         most_messages=500,
+        longest_voice=timedelta(seconds=60),
+        most_media=60,
     ),
 )
 
@@ -119,11 +127,23 @@ class CancelConsult:
 
 @dataclass(frozen=True, slots=True)
 class PostMessage:
-    """`author_id` is an account for the patient's side, a doctor for the other."""
+    """`author_id` is an account for the patient's side, a doctor for the other. A picture or voice clip has been
+    uploaded before, as `media_id`."""
 
     sender: Literal["patient", "doctor"]
     author_id: str
-    text: str
+    text: str = ""
+    kind: Literal["text", "picture", "voice"] = "text"
+    media_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepMedia:
+    sender: Literal["patient", "doctor"]
+    author_id: str
+    media_id: str
+    kind: MediaKind
+    milliseconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +156,8 @@ class ShowPrescription:
 
 @dataclass(frozen=True, slots=True)
 class Consult:
-    """`messages` is the number of the last one. `answered`: the doctor has written or prescribed (§27)."""
+    """`messages` is the number of the last one. `answered`: the doctor has written or prescribed (§27). `media` is what
+    was uploaded, `shown` what messages refer to."""
 
     status: Status = "absent"
     visit: ConsultScheduled | None = None
@@ -147,6 +168,8 @@ class Consult:
     messages: int = 0
     answered: bool = False
     warned: bool = False
+    media: Mapping[str, MediaKept] = field(default_factory=dict)
+    shown: frozenset[str] = frozenset()
 
 
 def evolve(consult: Consult, event: Event) -> Consult:
@@ -172,7 +195,10 @@ def evolve(consult: Consult, event: Event) -> Consult:
                 messages=event.number,
                 answered=consult.answered or event.sender == "doctor" or event.kind == "prescription",
                 warned=consult.warned or event.notice == "silence_warned",
+                shown=consult.shown | ({event.media_id} if event.media_id else set()),
             )
+        case MediaKept():
+            return replace(consult, media={**consult.media, event.media_id: event})
 
 
 # --- decisions
@@ -297,18 +323,16 @@ def cancel(command: CancelConsult, consult: Consult, now: datetime) -> list[Even
 def post(command: PostMessage, consult: Consult, now: datetime) -> list[Event]:
     """§17: the patient may write before the doctor comes, the doctor after accepting, neither after the end.
 
-    Refuses: not_found, consult_over, not_accepted, text_length, conversation_full.
+    Refuses: not_found, consult_over, not_accepted, text_length, media_unknown, conversation_full.
     """
-    if command.sender == "doctor":
-        visit = _of_doctor(consult, command.author_id)
-    else:
-        visit = _of_account(consult, command.author_id)
-    _still_open(consult, visit, now)
-    if command.sender == "doctor" and consult.status != "accepted":
-        raise Refusal("not_accepted")
+    visit = may_write(command.sender, command.author_id, consult, now)
     policy = policy_on(visit.day)
-    if not command.text.strip() or len(command.text) > policy.longest_text:
-        raise Refusal("text_length", most=policy.longest_text)
+    kept = None if command.kind == "text" else consult.media.get(command.media_id or "")
+    if command.kind == "text":
+        if not command.text.strip() or len(command.text) > policy.longest_text:
+            raise Refusal("text_length", most=policy.longest_text)
+    elif kept is None or (kept.sender, kept.kind) != (command.sender, command.kind):
+        raise Refusal("media_unknown")
     if consult.messages >= policy.most_messages:
         raise Refusal("conversation_full", most=policy.most_messages)
     number = consult.messages + 1
@@ -319,11 +343,53 @@ def post(command: PostMessage, consult: Consult, now: datetime) -> list[Event]:
             message_id=_message_id(visit, number),
             number=number,
             sender=command.sender,
-            kind="text",
+            kind=command.kind,
             posted_at=now,
-            text=command.text,
+            text=command.text if command.kind == "text" else None,
+            media_id=kept.media_id if kept else None,
+            milliseconds=kept.milliseconds if kept and kept.kind == "voice" else None,
         )
     ]
+
+
+def keep_media(command: KeepMedia, consult: Consult, now: datetime) -> list[Event]:
+    """§17: an upload, by whoever may write now. Refuses: not_found, consult_over, not_accepted, voice_length,
+    media_full."""
+    visit = may_write(command.sender, command.author_id, consult, now)
+    policy = policy_on(visit.day)
+    if command.kind == "voice" and not 0 < command.milliseconds <= policy.longest_voice / timedelta(milliseconds=1):
+        raise Refusal("voice_length", most=int(policy.longest_voice.total_seconds()))
+    if sum(kept.sender == command.sender for kept in consult.media.values()) >= policy.most_media:
+        raise Refusal("media_full", most=policy.most_media)
+    return [
+        MediaKept(
+            visit_id=visit.visit_id,
+            patient_id=visit.patient_id,
+            media_id=command.media_id,
+            kind=command.kind,
+            sender=command.sender,
+            milliseconds=command.milliseconds,
+            kept_at=now,
+        )
+    ]
+
+
+def may_see(consult: Consult, media_id: str, role: Literal["patient", "doctor"]) -> None:
+    """§31: what a message shows is for both sides, what was only uploaded for whoever did. Refuses: not_found."""
+    kept = consult.media.get(media_id)
+    if kept is None or (media_id not in consult.shown and kept.sender != role):
+        raise Refusal("not_found")
+
+
+def may_write(
+    sender: Literal["patient", "doctor"], author_id: str, consult: Consult, now: datetime
+) -> ConsultScheduled:
+    """§17: the visit in which this author may write now. Refuses: not_found, consult_over, not_accepted."""
+    visit = may_read(consult, sender, author_id)
+    _still_open(consult, visit, now)
+    if sender == "doctor" and consult.status != "accepted":
+        raise Refusal("not_accepted")
+    return visit
 
 
 def show_prescription(command: ShowPrescription, consult: Consult, now: datetime) -> list[Event]:

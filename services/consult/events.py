@@ -21,6 +21,7 @@ DeclineReason = Literal["unsuitable"]
 CancelReason = Literal["missed", "declined", "silent", "patient", "session_cancelled", "ineligible"]
 Sender = Literal["patient", "doctor", "system"]
 Kind = Literal["text", "picture", "voice", "prescription"]
+MediaKind = Literal["picture", "voice"]
 Notice = Literal["accepted", "declined", "missed", "silence_warned", "abandoned", "finished", "cancelled"]
 
 
@@ -103,7 +104,7 @@ class ConsultCancelled:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagePosted:
     """`number` counts the visit's messages from 1 and equals the version in the stream. A system message carries a
-    `notice` code in place of words, or the prescription it shows (§20)."""
+    `notice` code in place of words, or the prescription it shows (§20); a picture or voice clip is `media_id`."""
 
     visit_id: str
     patient_id: str
@@ -114,7 +115,24 @@ class MessagePosted:
     posted_at: datetime
     notice: Notice | None = None
     prescription_id: str | None = None
+    media_id: str | None = None
+    milliseconds: int | None = None
     text: str | None = personal()
+
+
+@registry.event("MediaKept")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaKept:
+    """A picture or voice clip is sealed in the collection `media`, for a message that may come (§17). It stays in the
+    log: who sees the message asks for it by its id."""
+
+    visit_id: str
+    patient_id: str
+    media_id: str
+    kind: MediaKind
+    sender: Literal["patient", "doctor"]
+    milliseconds: int
+    kept_at: datetime
 
 
 Event = (
@@ -126,4 +144,5 @@ Event = (
     | ConsultFinished
     | ConsultCancelled
     | MessagePosted
+    | MediaKept
 )

@@ -15,7 +15,7 @@ from eventkit.ids import derived_id
 from eventkit.store import Answer, Decision, Due, Request, fold
 from services.consult import domain
 from services.consult.domain import Consult
-from services.consult.events import ConsultAccepted, ConsultScheduled, Event, MessagePosted, Refusal
+from services.consult.events import ConsultAccepted, ConsultScheduled, Event, MediaKept, MessagePosted, Refusal
 
 Decide = Callable[[Consult, datetime], list[Event]]
 CONVERSATION = "conversation-"
@@ -27,6 +27,10 @@ def consult_stream(visit_id: str) -> str:
 
 def conversation_stream(visit_id: str) -> str:
     return f"{CONVERSATION}{visit_id}"
+
+
+def media_stream(visit_id: str) -> str:
+    return f"media-{visit_id}"
 
 
 def _state_answer(visit_id: str, consult: Consult, events: list[Event]) -> Answer:
@@ -72,7 +76,17 @@ class Handlers:
 
     def post(self, request: Request, visit_id: str, command: domain.PostMessage) -> Answer:
         return self._execute(
-            request, visit_id, lambda consult, now: domain.post(command, consult, now), answer=_message_answer
+            request, visit_id, lambda consult, now: domain.post(command, consult, now), answer=_message_answer,
+            beside=() if command.kind == "text" else (media_stream(visit_id),),
+        )
+
+    def keep_media(self, request: Request, visit_id: str, command: domain.KeepMedia) -> Answer:
+        answer = Answer(201, {
+            "media_id": command.media_id, "kind": command.kind, "milliseconds": command.milliseconds,
+        })
+        return self._execute(
+            request, visit_id, lambda consult, now: domain.keep_media(command, consult, now),
+            answer=lambda *_: answer, beside=(media_stream(visit_id),),
         )
 
     # --- from policies and deadlines
@@ -105,6 +119,15 @@ class Handlers:
         domain.may_read(consult, role, subject)
         return consult
 
+    def writer(self, visit_id: str, sender: Literal["patient", "doctor"], author_id: str) -> str:
+        """The patient of the visit in which this author may write now. Raises Refusal as `domain.may_write`."""
+        consult = self._load(consult_stream(visit_id))
+        return domain.may_write(sender, author_id, consult, self._clock.now()).patient_id
+
+    def see_media(self, visit_id: str, media_id: str, role: Literal["patient", "doctor"]) -> None:
+        """Raises Refusal `not_found` for what this side of the visit may not see (§31)."""
+        domain.may_see(self._load(media_stream(visit_id), conversation_stream(visit_id)), media_id, role)
+
     # --- inside
 
     def _load(self, *streams: str) -> Consult:
@@ -132,8 +155,9 @@ class Handlers:
         visit_id: str,
         decide: Decide,
         answer: Callable[[str, Consult, list[Event]], Answer] = _state_answer,
+        beside: Sequence[str] = (),
     ) -> Answer:
-        streams = (consult_stream(visit_id), conversation_stream(visit_id))
+        streams = (consult_stream(visit_id), conversation_stream(visit_id), *beside)
 
         def decision(histories: Mapping[str, Sequence[Recorded]]) -> Decision:
             consult = _state(histories, streams)
@@ -154,9 +178,13 @@ def _state(histories: Mapping[str, Sequence[Recorded]], streams: Sequence[str]) 
 
 
 def _stream_of(event: Event) -> str:
-    if isinstance(event, MessagePosted):
-        return conversation_stream(event.visit_id)
-    return consult_stream(event.visit_id)
+    match event:
+        case MessagePosted():
+            return conversation_stream(event.visit_id)
+        case MediaKept():
+            return media_stream(event.visit_id)
+        case _:
+            return consult_stream(event.visit_id)
 
 
 def _due(event: Event, consult: Consult) -> list[Due]:

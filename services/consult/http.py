@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import jwt
 import orjson
-from flask import g, request
+from flask import Response, g, request
 from flask.typing import ResponseReturnValue
 from flask.views import MethodView
 from flask_sock import Sock
@@ -19,6 +20,7 @@ from wsproto.utilities import RemoteProtocolError
 from eventkit.clock import rfc3339, shanghai_day
 from eventkit.core import Core
 from eventkit.events import Refusal
+from eventkit.ids import derived_id
 from eventkit.mongo_store import commits_of
 from eventkit.problems import Catalogue
 from eventkit.store import Answer, Request, StoreUnavailable
@@ -28,8 +30,9 @@ from services.consult import domain, live, schemas
 from services.consult.domain import Consult
 from services.consult.events import ConsultFinished
 from services.consult.handlers import Handlers
+from services.consult.media import LARGEST_PICTURE, MediaFiles, recognised
 from services.consult.problems import PROBLEMS
-from services.consult.read_model import PAGE, Consults, Messages
+from services.consult.read_model import PAGE, Consults, Marks, Messages
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,8 @@ class Desk:
     handlers: Handlers
     consults: Consults
     messages: Messages
+    marks: Marks
+    media: MediaFiles
     hub: live.Hub
 
 
@@ -66,6 +71,8 @@ def routes_for(core: Core) -> Routes:
         handlers=Handlers(core),
         consults=Consults(core),
         messages=Messages(core),
+        marks=Marks(core),
+        media=MediaFiles(core.database, core.vault),
         hub=live.Hub(commits_of(core.database), MESSAGE_TYPE, max(1, core.settings.web_threads - HTTP_THREADS)),
     )
     return routes
@@ -167,13 +174,15 @@ class Finish(MethodView):
 class Conversation(MethodView):
     @routes.access("patient", "doctor")
     @routes.arguments(schemas.AfterSchema, location="query")
-    @routes.response(200, schemas.MessagesSchema, example={"messages": [schemas.MESSAGE_EXAMPLE], "more": False})
+    @routes.response(200, schemas.MessagesSchema, example={
+        "messages": [schemas.MESSAGE_EXAMPLE], "more": False, "marks": schemas.MARKS_EXAMPLE,
+    })
     @routes.refuses("not_found")
     def get(self, query: dict[str, Any], visit_id: str) -> dict[str, Any]:
         """The messages after a number, a page of fifty; readable also when the visit is over"""
         read(visit_id)
         messages = routes.desk.messages.page(visit_id, query["after"])
-        return {"messages": messages, "more": len(messages) == PAGE}
+        return {"messages": messages, "more": len(messages) == PAGE, "marks": routes.desk.marks.of(visit_id)}
 
     @routes.access("patient", "doctor")
     @routes.arguments(schemas.NewMessageSchema, example={"kind": "text", "text": "医生您好,我来复诊。"})
@@ -183,9 +192,73 @@ class Conversation(MethodView):
     )
     @routes.command
     @routes.refuses("not_found", "consult_over", "not_accepted", "text_length", "conversation_full", "invalid_input")
+    @routes.refuses("media_unknown")
     def post(self, body: dict[str, Any], visit_id: str) -> ResponseReturnValue:
-        """Write: the patient also before the doctor comes, the doctor after accepting"""
-        return _replied(_post(visit_id, body["text"], request.headers[KEY_HEADER]))
+        """Write, or show what was uploaded: the patient also before the doctor comes, the doctor after accepting"""
+        return _replied(_post(visit_id, body, request.headers[KEY_HEADER]))
+
+
+@routes.route("/visits/<visit_id>/marks")
+class ReadMarks(MethodView):
+    @routes.access("patient", "doctor")
+    @routes.arguments(schemas.MarkSchema, example={"delivered": 3, "read": 2})
+    @routes.response(200, schemas.MarksSchema, example=schemas.MARKS_EXAMPLE)
+    @routes.command
+    @routes.refuses("not_found", "invalid_input")
+    def post(self, body: dict[str, Any], visit_id: str) -> dict[str, Any]:
+        """Tell the other side how far the messages arrived and were read; marks only grow"""
+        read(visit_id)
+        return _mark(visit_id, body)
+
+
+@routes.route("/visits/<visit_id>/media")
+class Uploads(MethodView):
+    @routes.access("patient", "doctor")
+    @routes.response(
+        201, schemas.MediaSchema, example={"media_id": "b83f1c…", "kind": "voice", "milliseconds": 12480}
+    )
+    @routes.doc(requestBody={"required": True, "content": {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {"example": {"file": "(the file)"}, "schema": {
+            "type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"],
+        }},
+    }})
+    @routes.command
+    @routes.refuses("not_found", "consult_over", "not_accepted", "media_unreadable", "voice_length", "media_full")
+    @routes.refuses("too_large")
+    def post(self, visit_id: str) -> ResponseReturnValue:
+        """Upload a picture (JPEG, PNG, WebP, up to 8 MB) or a voice clip (Ogg Opus, M4A, WAV, AMR, up to a minute and
+        2 MB) for a message. What it is, is read from its bytes; where and with what it was taken is removed"""
+        request.max_content_length = LARGEST_PICTURE
+        if request.mimetype == "multipart/form-data":
+            sent = request.files.get("file")
+            upload = sent.read() if sent else b""
+        else:
+            upload = request.get_data()
+        desk, subject = routes.desk, caller().subject
+        asked = command_request({"sha256": hashlib.sha256(upload).hexdigest()})
+        patient_id = desk.handlers.writer(visit_id, role(), subject)
+        media = recognised(upload)
+        content = desk.core.vault.blind("media", hashlib.sha256(upload).hexdigest())
+        command = domain.KeepMedia(
+            sender=role(), author_id=subject, kind=media.kind, milliseconds=media.milliseconds,
+            media_id=derived_id("media", visit_id, subject, request.headers[KEY_HEADER], content),
+        )
+        desk.media.keep(command.media_id, patient_id, media)
+        return _replied(desk.handlers.keep_media(asked, visit_id, command))
+
+
+@routes.route("/visits/<visit_id>/media/<media_id>")
+class Upload(MethodView):
+    @routes.access("patient", "doctor")
+    @routes.response(200, {"type": "string", "format": "binary"}, content_type="application/octet-stream")
+    @routes.refuses("not_found")
+    def get(self, visit_id: str, media_id: str) -> Response:
+        """A picture (image/jpeg) or voice clip (audio/…) of the conversation, for its two sides"""
+        read(visit_id)
+        routes.desk.handlers.see_media(visit_id, media_id, role())
+        content_type, content = routes.desk.media.read(media_id)
+        return Response(content, content_type=content_type, headers={"Content-Security-Policy": "sandbox"})
 
 
 @sock.route("/visits/<visit_id>/live", bp=routes)
@@ -198,8 +271,10 @@ class Conversation(MethodView):
          "description": "`bearer, <token>`, for browsers, which cannot set Authorization", "example": "bearer, eyJ…"},
     ],
     responses={"101": {"description": (
-        'A WebSocket. The server sends `{"type": "message", …}` in order, and answers each frame '
-        '`{"kind": "text", "text": …, "key": …}` with `{"type": "ack", "key", "number", …}` or '
+        'A WebSocket. The server sends `{"type": "message", …}` in order and `{"type": "marks", "patient", "doctor"}` '
+        'when the other side received or read more, and answers each frame `{"kind": "text", "text": …, "key": …}`, '
+        '`{"kind": "picture", "media_id": …, "key": …}`, `{"kind": "mark", "delivered", "read", "key": …}` with '
+        '`{"type": "ack", "key", "number", …}` or '
         '`{"type": "problem", "key", "problem"}`. A browser, which cannot read a refused upgrade, gets 4000 + status.'
     )}},
 )
@@ -216,6 +291,7 @@ def conversation_live(ws: Server, visit_id: str) -> None:
         after=g.after,
         until=g.until,
         page=lambda after: routes.desk.messages.page(visit_id, after),
+        marked=lambda: routes.desk.marks.of(visit_id),
         frame=lambda content: _frame(visit_id, content),
     ).serve(routes.desk.hub)
 
@@ -265,9 +341,11 @@ def _frame(visit_id: str, content: str | bytes) -> dict[str, Any]:
     key = ""
     facts: dict[str, Any] = {}
     try:
-        frame = cast(dict[str, str], schemas.FrameSchema().load(orjson.loads(content)))
+        sent = orjson.loads(content)
+        marks = isinstance(sent, dict) and sent.get("kind") == "mark"
+        frame = cast(dict[str, Any], (schemas.MarkFrameSchema if marks else schemas.FrameSchema)().load(sent))
         key = frame["key"]
-        return {"type": "ack", "key": key, **_post(visit_id, frame["text"], key).body}
+        return {"type": "ack", "key": key, **(_mark(visit_id, frame) if marks else _post(visit_id, frame, key).body)}
     except ValidationError as invalid:
         code, facts = "invalid_input", {"errors": invalid.messages}
     except orjson.JSONDecodeError:
@@ -281,15 +359,27 @@ def _frame(visit_id: str, content: str | bytes) -> dict[str, Any]:
     return {"type": "problem", "key": key, "problem": catalogue[code].render(facts, request.path)}
 
 
-def _post(visit_id: str, text: str, key: str) -> Answer:
+def _mark(visit_id: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Raises Refusal `not_found` for the number of a message that is not there."""
+    number = max(body["delivered"], body["read"])
+    if number and not routes.desk.messages.page(visit_id, number - 1, 1):
+        raise Refusal("not_found")
+    routes.desk.marks.set(visit_id, role(), body["delivered"], body["read"])
+    return routes.desk.marks.of(visit_id)
+
+
+def _post(visit_id: str, body: dict[str, Any], key: str) -> Answer:
     """The same command over HTTP and WebSocket: a client may repeat over one what it tried over the other. The
     fingerprint is keyed, so that the log holds nothing by which words could be guessed after an erasure."""
-    command = domain.PostMessage(role(), caller().subject, text)
+    content = body.get("text", "") if body["kind"] == "text" else f"{body['kind']}\x1f{body['media_id']}"
+    command = domain.PostMessage(
+        role(), caller().subject, body.get("text", ""), kind=body["kind"], media_id=body.get("media_id")
+    )
     asked = Request(
         caller=caller().subject,
         route="POST messages",
         key=key,
-        fingerprint=routes.desk.core.vault.blind("message", f"{visit_id}\x1f{text}"),
+        fingerprint=routes.desk.core.vault.blind("message", f"{visit_id}\x1f{content}"),
         correlation_id=correlation_id(),
         traceparent=request.headers.get("traceparent", "")[:64],
     )

@@ -28,6 +28,7 @@ from simple_websocket import ConnectionClosed, Server
 
 from eventkit.store import StoreUnavailable
 from services.consult.handlers import conversation_stream
+from services.consult.read_model import MARKS
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ GOING_AWAY, INTERNAL, TOKEN_ENDED, TRY_LATER = 1001, 1011, 4401, 4503
 
 Page = Callable[[int], list[dict[str, Any]]]
 Frame = Callable[[str | bytes], dict[str, Any]]
+Marked = Callable[[], dict[str, dict[str, int]]]
 
 
 class Hub:
@@ -101,18 +103,24 @@ class Hub:
 
     def _watch(self) -> None:
         pipeline: list[dict[str, Any]] = [
-            {"$match": {"operationType": "insert", "fullDocument.events.type": self._message_type}},
-            {"$project": {"fullDocument.events.stream": 1}},
+            {"$match": {"$or": [
+                {
+                    "ns.coll": self._commits.name, "operationType": "insert",
+                    "fullDocument.events.type": self._message_type,
+                },
+                {"ns.coll": MARKS, "operationType": {"$in": ["insert", "update"]}},
+            ]}},
+            {"$project": {"fullDocument.events.stream": 1, "documentKey": 1, "ns": 1}},
         ]
         while not self._closed.is_set():
             try:
-                with self._commits.watch(pipeline, max_await_time_ms=1000) as changes:
+                with self._commits.database.watch(pipeline, max_await_time_ms=1000) as changes:
                     self._settle()
                     for line in self._all():
                         line.wake()
                     while not self._closed.is_set():
                         if change := changes.try_next():
-                            self._wake({event["stream"] for event in change["fullDocument"]["events"]})
+                            self._wake(_grown(change))
             except Exception as error:  # no connection may go deaf, whatever it was
                 log.warning("live: change stream: %s; opening it again", type(error).__name__)
                 self._closed.wait(RETRY_SECONDS)
@@ -132,14 +140,23 @@ class Hub:
             line.wake()
 
 
+def _grown(change: dict[str, Any]) -> set[str]:
+    """The conversations that a change is about."""
+    if change["ns"]["coll"] == MARKS:
+        return {conversation_stream(change["documentKey"]["_id"])}
+    return {event["stream"] for event in change["fullDocument"]["events"]}
+
+
 class Line:
     """One connection: the server's thread handles what the client sends, a second one sends.
 
-    `page(after)` reads messages, `frame(content)` answers a frame, `until` is the wall time at which the token ends.
+    `page(after)` reads messages, `marked()` how far they were read, `frame(content)` answers a frame, `until` is the
+    wall time at which the token ends.
     """
 
     def __init__(
-        self, ws: Server, visit_id: str, subject: str, after: int, until: float, page: Page, frame: Frame
+        self, ws: Server, visit_id: str, subject: str, after: int, until: float, page: Page, marked: Marked,
+        frame: Frame,
     ) -> None:
         self.stream = conversation_stream(visit_id)
         self.subject = subject
@@ -148,6 +165,8 @@ class Line:
         self._until = until
         self._page = page
         self._frame = frame
+        self._marked = marked
+        self._told: dict[str, dict[str, int]] = {}
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue(WAITING_ANSWERS)
         self._wake = threading.Event()
         self._ended = threading.Event()
@@ -213,6 +232,9 @@ class Line:
                 for message in messages:
                     self._write({"type": "message", **message})
                     self._after = message["number"]
+            if (marks := self._marked()) != self._told:
+                self._write({"type": MARKS, **marks})
+                self._told = marks
         except StoreUnavailable:
             if not self._ended.wait(RETRY_SECONDS):
                 self.wake()

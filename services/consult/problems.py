@@ -48,6 +48,27 @@ PROBLEMS = (
         "如仍需帮助,请与医生约定重新挂号。", "If you need more help, book a new visit.",
     ),
     Problem(
+        "media_unreadable", 422,
+        "无法识别这个文件。", "This file cannot be read.",
+        "图片请用JPEG、PNG或WebP,语音请用OGG(Opus)、M4A、WAV或AMR。",
+        "Send pictures as JPEG, PNG or WebP, voice as Ogg (Opus), M4A, WAV or AMR.",
+    ),
+    Problem(
+        "voice_length", 422,
+        "语音不能为空,且不能超过{most}秒。", "A voice clip must not be empty, nor longer than {most} seconds.",
+        "请重新录制。", "Record it again.",
+    ),
+    Problem(
+        "media_full", 409,
+        "本次问诊上传的文件已达上限({most}个)。", "This visit has reached its limit of {most} uploads.",
+        "请用文字说明。", "Describe it in words.",
+    ),
+    Problem(
+        "media_unknown", 422,
+        "找不到这张图片或这段语音。", "There is no such picture or voice clip of yours in this visit.",
+        "请重新上传。", "Upload it again.",
+    ),
+    Problem(
         "too_early", 409,
         "还没有到时间。", "It is not time for this yet.",
         "请稍后再试。", "Try again later.",

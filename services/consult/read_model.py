@@ -26,12 +26,14 @@ from services.consult.events import (
     ConsultFinished,
     ConsultMissed,
     ConsultScheduled,
+    MediaKept,
     MessagePosted,
 )
 from services.consult.handlers import conversation_stream
 
 PAGE = 50
 LISTED = 100
+MARKS = "marks"
 _STATES: dict[type[Any], str] = {
     ConsultAccepted: "accepted",
     ConsultDeclined: "declined",
@@ -55,6 +57,8 @@ class Consults:
         )
 
     def view(self, recorded: Recorded) -> None:
+        if isinstance(recorded.event, MediaKept):
+            return
         apply_once(
             self._consults, recorded.event.visit_id, recorded.stream, recorded.version, _change(recorded.event)
         )
@@ -153,6 +157,37 @@ class Messages:
         elif event.notice is not None:
             message["notice"] = event.notice
             message["text"], message["text_en"] = sentences.NOTICES[event.notice]
+        elif event.media_id is not None:
+            message["media_id"] = event.media_id
+            if event.milliseconds is not None:
+                message["milliseconds"] = event.milliseconds
         elif event.text is not None:
             message["text"] = event.text
         return message
+
+
+class Marks:
+    """How far each side has received and read a conversation: `marks: {_id: visit_id, patient: {delivered, read},
+    doctor: {…}}`, numbers of messages. They only grow, so that repeated and reordered marks change nothing."""
+
+    def __init__(self, core: Core) -> None:
+        self._marks = core.database.get_collection(MARKS, write_concern=DURABLE, read_concern=ReadConcern("majority"))
+
+    def set(self, visit_id: str, side: str, delivered: int, read: int) -> None:
+        """What is read has been received. Raises StoreUnavailable."""
+        try:
+            self._marks.update_one(
+                {"_id": visit_id},
+                {"$max": {f"{side}.delivered": max(delivered, read), f"{side}.read": read}},
+                upsert=True,
+            )
+        except PyMongoError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def of(self, visit_id: str) -> dict[str, dict[str, int]]:
+        """{patient: {delivered, read}, doctor: {delivered, read}}. Raises StoreUnavailable."""
+        try:
+            found = self._marks.find_one({"_id": visit_id}) or {}
+        except PyMongoError as error:
+            raise StoreUnavailable(str(error)) from error
+        return {side: found.get(side, {"delivered": 0, "read": 0}) for side in ("patient", "doctor")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 
 def _unicode(text: str) -> None:
@@ -33,14 +33,56 @@ class RecordSchema(Schema):
 
 
 class NewMessageSchema(Schema):
-    kind = fields.String(required=True, validate=validate.OneOf(["text"]))
-    text = fields.String(required=True, validate=(validate.Length(min=1, max=4000), _unicode))
+    kind = fields.String(required=True, validate=validate.OneOf(["text", "picture", "voice"]))
+    text = fields.String(
+        validate=(validate.Length(min=1, max=4000), _unicode), metadata={"description": "Of kind text"}
+    )
+    media_id = fields.String(
+        validate=(validate.Length(min=1, max=64), _unicode), metadata={"description": "Of a picture or voice clip"}
+    )
+
+    @validates_schema
+    def _one_content(self, data: dict[str, Any], **_: Any) -> None:
+        wanted, other = ("text", "media_id") if data["kind"] == "text" else ("media_id", "text")
+        if wanted not in data:
+            raise ValidationError("Missing data for required field.", wanted)
+        if other in data:
+            raise ValidationError("Does not belong to this kind.", other)
 
 
 class FrameSchema(NewMessageSchema):
     """What a client sends over the WebSocket; `key` is the idempotency key."""
 
     key = fields.String(required=True, validate=(validate.Length(min=1, max=200), _unicode))
+
+
+class MarkSchema(Schema):
+    delivered = fields.Integer(
+        load_default=0, validate=validate.Range(min=0, max=100_000),
+        metadata={"description": "Number of the last message that arrived"},
+    )
+    read = fields.Integer(
+        load_default=0, validate=validate.Range(min=0, max=100_000),
+        metadata={"description": "Number of the last message that was seen"},
+    )
+
+
+class MarkFrameSchema(MarkSchema):
+    kind = fields.String(required=True, validate=validate.Equal("mark"))
+    key = fields.String(required=True, validate=(validate.Length(min=1, max=200), _unicode))
+
+
+class MarksSchema(Schema):
+    """How far each side has received and read."""
+
+    patient = fields.Nested(MarkSchema, required=True)
+    doctor = fields.Nested(MarkSchema, required=True)
+
+
+class MediaSchema(Schema):
+    media_id = fields.String(required=True)
+    kind = fields.String(required=True, validate=validate.OneOf(["picture", "voice"]))
+    milliseconds = fields.Integer(required=True, metadata={"description": "Of a voice clip; 0 of a picture"})
 
 
 class StateSchema(Schema):
@@ -77,11 +119,14 @@ class MessageSchema(PostedSchema):
     text_en = fields.String(metadata={"description": "Of system messages"})
     notice = fields.String()
     prescription_id = fields.String()
+    media_id = fields.String(metadata={"description": "Of a picture or voice clip: ask for it at media/<media_id>"})
+    milliseconds = fields.Integer(metadata={"description": "Of a voice clip"})
 
 
 class MessagesSchema(Schema):
     messages = fields.List(fields.Nested(MessageSchema), required=True)
     more = fields.Boolean(required=True, metadata={"description": "Ask again with `after` = the last number"})
+    marks = fields.Nested(MarksSchema, required=True)
 
 
 class AfterSchema(Schema):
@@ -120,6 +165,7 @@ MESSAGE_EXAMPLE: dict[str, Any] = {
     "number": 3, "message_id": "v7c1d2e3f4a5-3", "sender": "doctor", "kind": "text",
     "text": "最近一周血压控制得怎么样?", "posted_at": "2026-11-24T01:33:00.000Z",
 }
+MARKS_EXAMPLE = {"patient": {"delivered": 3, "read": 2}, "doctor": {"delivered": 3, "read": 3}}
 RECORD_EXAMPLE = {
     "complaint": "高血压复诊", "present_illness": "服药三月,血压平稳", "diagnosis": "原发性高血压",
     "advice": "继续原方,一月后复查",

@@ -39,6 +39,7 @@ from eventkit.contracts import contracts
 from eventkit.envelope import Envelope, sequence
 from eventkit.relay import make_producer
 from eventkit.topics import apply, wanted
+from tests.unit.consult.clips import ogg, picture
 
 T = TypeVar("T")
 SECONDS = 60.0
@@ -248,6 +249,12 @@ class Visit:
         url = f"{self._api(who).url}/visits/{self.id}/{path}"
         return requests.post(url, json=body, headers=headers, timeout=10)
 
+    def upload(self, who: str, content: bytes, key: str = "") -> requests.Response:
+        headers = {**self._headers(who), "Idempotency-Key": key or uuid.uuid4().hex}
+        return requests.post(
+            f"{self._api(who).url}/visits/{self.id}/media", data=content, headers=headers, timeout=10
+        )
+
     def say(self, who: str, text: str, key: str = "") -> requests.Response:
         return self.act(who, "messages", {"kind": "text", "text": text}, key)
 
@@ -294,9 +301,14 @@ class Line:
     def ask(self, frame: dict[str, Any] | str) -> dict[str, Any]:
         """The answer to a frame."""
         self.connection.send(frame if isinstance(frame, str) else orjson.dumps(frame).decode())
-        while (content := self.receive())["type"] == "message":
+        while (content := self.receive())["type"] in ("message", "marks"):
             pass
         return content
+
+    def marks(self, wanted: dict[str, Any]) -> None:
+        """Returns once the server tells these marks."""
+        while self.receive() != {"type": "marks", **wanted}:
+            pass
 
     def closed(self) -> int:
         """The code with which the server ends the connection, 1006 for none."""
@@ -389,11 +401,13 @@ def test_a_broken_change_stream_is_opened_again_and_nothing_is_missed(hospital: 
         for number in range(2, 6):
             cursors = list(admin.aggregate([
                 {"$currentOp": {"allUsers": True, "idleCursors": True, "localOps": True}},
-                {"$match": {"ns": f"{hospital.database}_consult.commits", "cursor.tailable": True}},
+                {"$match": {"ns": {"$regex": f"^{hospital.database}_consult\\."}, "cursor.tailable": True}},
             ]))
-            ids = [found["cursor"]["cursorId"] for found in cursors]
-            assert ids
-            hospital.mongo[f"{hospital.database}_consult"].command("killCursors", "commits", cursors=ids)
+            assert cursors
+            for found in cursors:
+                collection = found["ns"].partition(".")[2]
+                ids = [found["cursor"]["cursorId"]]
+                hospital.mongo[f"{hospital.database}_consult"].command("killCursors", collection, cursors=ids)
             visit.say("doctor", f"{number}")
             assert [message["number"] for message in line.hear(number)] == list(range(1, number + 1))
 
@@ -438,6 +452,61 @@ def test_a_browser_brings_its_token_as_a_subprotocol_and_gets_a_close_code(hospi
     for token, visit_id, code in [(visit.tokens["patient"], "nothing", 4404), ("rubbish", visit.id, 4401)]:
         with browse(token, visit_id) as line:
             assert line.closed() == code
+
+
+def test_17_pictures_and_voice_clips_in_the_conversation(hospital: Hospital, visit: Visit) -> None:
+    clip, key = ogg(4200), uuid.uuid4().hex
+    kept = visit.upload("patient", clip, key)
+    assert (kept.status_code, kept.json()["kind"], kept.json()["milliseconds"]) == (201, "voice", 4200)
+    assert visit.upload("patient", clip, key).json() == kept.json()
+    assert visit.upload("patient", ogg(), key).json()["code"] == "key_reused"
+    photo = visit.upload("patient", picture(place="Haidian"))
+    assert photo.json()["kind"] == "picture"
+    assert visit.upload("patient", b"<html>").json()["code"] == "media_unreadable"
+    assert visit.upload("patient", bytes(8 * 1024 * 1024 + 1)).json()["code"] == "too_large"
+    assert visit.upload("doctor", clip).json()["code"] == "not_accepted"
+    path = f"/visits/{visit.id}/media/"
+    assert visit.get("doctor", path + kept.json()["media_id"]).status_code == 404
+    with visit.live("patient") as line:
+        assert line.ask({"kind": "voice", "media_id": kept.json()["media_id"], "key": "v1"})["number"] == 1
+        assert line.ask({"kind": "voice", "text": "您好", "key": "v2"})["problem"]["code"] == "invalid_input"
+        assert visit.act("patient", "messages", {"kind": "picture", **only_id(photo)}).status_code == 201
+        first, second = line.hear(2)
+    assert (first["kind"], first["milliseconds"], first["media_id"]) == ("voice", 4200, kept.json()["media_id"])
+    heard = visit.get("doctor", path + first["media_id"])
+    assert (heard.content, heard.headers["Content-Type"]) == (clip, "audio/ogg")
+    seen = visit.get("doctor", path + second["media_id"])
+    assert seen.headers["Content-Type"] == "image/jpeg"
+    assert b"Haidian" not in seen.content
+    stranger = hospital.book()
+    assert stranger.get("patient", path + first["media_id"]).status_code == 404
+    assert stranger.get("patient", f"/visits/{stranger.id}/media/{first['media_id']}").status_code == 404
+    [stored] = hospital.mongo[f"{hospital.database}_consult"].media.find({"_id": first["media_id"]})
+    assert b"OpusHead" not in stored["sealed"]
+
+
+def only_id(kept: requests.Response) -> dict[str, str]:
+    return {"media_id": kept.json()["media_id"]}
+
+
+def test_17_each_side_sees_how_far_the_other_has_received_and_read(visit: Visit) -> None:
+    nothing = {"delivered": 0, "read": 0}
+    visit.accept()
+    visit.say("doctor", "您好")
+    with visit.live("patient") as patient, visit.live("doctor") as doctor:
+        patient.hear(2)
+        ack = patient.ask({"kind": "mark", "delivered": 2, "read": 1, "key": "r1"})
+        told = {"patient": {"delivered": 2, "read": 1}, "doctor": nothing}
+        assert ack == {"type": "ack", "key": "r1", **told}
+        doctor.marks(told)
+        assert visit.act("doctor", "marks", {"read": 2}).json()["doctor"] == {"delivered": 2, "read": 2}
+        patient.marks({**told, "doctor": {"delivered": 2, "read": 2}})
+        late = visit.act("patient", "marks", {"delivered": 1, "read": 0})
+        assert late.json()["patient"] == {"delivered": 2, "read": 1}
+        assert patient.ask({"kind": "mark", "read": 3, "key": "r2"})["problem"]["code"] == "not_found"
+        assert patient.ask({"kind": "mark", "read": -1, "key": "r3"})["problem"]["code"] == "invalid_input"
+    shown = visit.get("patient", f"/visits/{visit.id}/messages").json()["marks"]
+    assert shown == {"patient": {"delivered": 2, "read": 1}, "doctor": {"delivered": 2, "read": 2}}
 
 
 def test_every_frame_gets_an_answer(visit: Visit) -> None:

@@ -215,6 +215,89 @@ def test_the_same_key_posts_once(desk: Desk) -> None:
     assert desk.told().count("MessagePosted") == 2  # the notice of acceptance, and this one
 
 
+# --- pictures and voice clips
+
+
+def keep(desk: Desk, media_id: str, author: str = ACCOUNT, kind: Any = "voice", milliseconds: int = 3000) -> Any:
+    sender: Any = "doctor" if author == DOCTOR else "patient"
+    command = domain.KeepMedia(
+        sender=sender, author_id=author, media_id=media_id, kind=kind, milliseconds=milliseconds
+    )
+    return desk.handlers.keep_media(asked(f"keep-{media_id}", author), VISIT, command).body
+
+
+def show(desk: Desk, media_id: str, author: str = ACCOUNT, kind: Any = "voice") -> Any:
+    sender: Any = "doctor" if author == DOCTOR else "patient"
+    command = domain.PostMessage(sender, author, kind=kind, media_id=media_id)
+    return desk.handlers.post(asked(f"show-{media_id}-{author}", author), VISIT, command).body
+
+
+def test_17_a_voice_clip_is_uploaded_and_then_shown(desk: Desk) -> None:
+    assert keep(desk, "m1") == {"media_id": "m1", "kind": "voice", "milliseconds": 3000}
+    assert desk.told() == ["ConsultScheduled", "MediaKept"]
+    assert show(desk, "m1")["number"] == 1
+    shown = desk.store.load(conversation_stream(VISIT))[conversation_stream(VISIT)][0].event
+    assert (shown.kind, shown.media_id, shown.milliseconds, shown.text) == ("voice", "m1", 3000, None)
+    commit, [event] = desk.backend.commits[-1], desk.backend.commits[-1].events
+    contracts().validate(to_envelope(commit, event, registry.source), event.topic)
+
+
+def test_31_an_upload_never_leaves_the_service(desk: Desk) -> None:
+    keep(desk, "m1")
+    assert [event.topic for event in desk.backend.commits[-1].events] == [None]
+
+
+@pytest.mark.parametrize(
+    ("media_id", "author", "kind"),
+    [("m2", ACCOUNT, "voice"), ("m1", ACCOUNT, "picture"), ("m1", DOCTOR, "voice"), ("", ACCOUNT, "voice")],
+    ids=["never uploaded", "another kind", "the other side's", "none"],
+)
+def test_17_only_ones_own_upload_of_that_kind_is_shown(desk: Desk, media_id: str, author: str, kind: str) -> None:
+    desk.accept()
+    keep(desk, "m1")
+    with pytest.raises(Refusal, match="media_unknown"):
+        show(desk, media_id, author, kind)
+
+
+@pytest.mark.parametrize(("milliseconds", "kept"), [(0, False), (1, True), (60_000, True), (60_001, False)])
+def test_17_a_voice_clip_lasts_a_minute_at_most(desk: Desk, milliseconds: int, kept: bool) -> None:
+    if kept:
+        assert keep(desk, "m1", milliseconds=milliseconds)
+    else:
+        with pytest.raises(Refusal, match="voice_length"):
+            keep(desk, "m1", milliseconds=milliseconds)
+
+
+def test_17_uploads_are_bounded_for_each_side(desk: Desk) -> None:
+    desk.accept()
+    for number in range(60):
+        keep(desk, f"m{number}", kind="picture", milliseconds=0)
+    with pytest.raises(Refusal, match="media_full"):
+        keep(desk, "m60")
+    assert keep(desk, "d1", DOCTOR)
+
+
+def test_17_who_may_not_write_uploads_nothing(desk: Desk) -> None:
+    with pytest.raises(Refusal, match="not_accepted"):
+        keep(desk, "m1", DOCTOR)
+    with pytest.raises(Refusal, match="not_found"):
+        keep(desk, "m1", "a2")
+    desk.accept()
+    desk.finish()
+    with pytest.raises(Refusal, match="consult_over"):
+        keep(desk, "m1")
+
+
+def test_31_an_upload_is_seen_by_the_other_side_once_it_is_shown(desk: Desk) -> None:
+    keep(desk, "m1")
+    desk.handlers.see_media(VISIT, "m1", "patient")
+    for media_id in ("m1", "m2"):
+        with pytest.raises(Refusal, match="not_found"):
+            desk.handlers.see_media(VISIT, media_id, "doctor")
+    show(desk, "m1")
+    desk.handlers.see_media(VISIT, "m1", "doctor")
+
+
 # --- deadlines
 
 
