@@ -137,7 +137,8 @@ def accepts(stage: Stage, visit: Visit) -> None:
 def prescribes(stage: Stage, visit: Visit, pharmacist: Any) -> dict[str, Any]:
     """The doctor signs, the pharmacist passes: the prescription is in effect (§20, §24)."""
     drug = doctor_picks(stage, visit)
-    lines = [{"drug_code": drug["drug_code"], "quantity": 2, "dose": "每次1袋", "usage": "口服,一日三次"}]
+    dosing = {"amount": f"{drug['max_single'] / 2:g}", "unit": drug["limit_unit"], "times_per_day": 1, "days": 28}
+    lines = [{"drug_code": drug["drug_code"], "quantity": 2, "usage": "口服", "dosing": dosing}]
     signed = stage.until(
         "the pharmacy knows that the doctor accepted",
         lambda: (

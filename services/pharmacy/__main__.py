@@ -10,6 +10,7 @@ from services.pharmacy import catalogue, policies, read_model
 from services.pharmacy.courier import CourierApi
 from services.pharmacy.events import registry
 from services.pharmacy.handlers import Handlers
+from services.pharmacy.his import Stock
 from services.pharmacy.http import Counter, make_routes
 from services.pharmacy.jobs import jobs
 from services.pharmacy.read_model import Queue
@@ -32,7 +33,8 @@ def courier(core: Core) -> CourierApi:
 
 
 def routes(core: Core) -> list[Routes]:
-    return [make_routes(Counter(handlers(core), Queue(core.database), courier(core), core.clock))]
+    stock = Stock(core.env.str("FUZHEN_HIS_URL"), partner_secret(core.env, "his-api"))
+    return [make_routes(Counter(handlers(core), Queue(core.database), courier(core), core.clock, stock.of))]
 
 
 def work(core: Core) -> Work:

@@ -19,8 +19,19 @@ PARCELS = "pharmacy.parcel.v1"
 
 
 @dataclass(frozen=True, slots=True)
+class Dosing:
+    """`amount` (a decimal number as text, so that it stays exact) of `unit` at a time, so often a day, for so long."""
+
+    amount: str
+    unit: str
+    times_per_day: int
+    days: int
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
-    """One drug on the sheet, with the price of the day it was signed. `quantity` counts `unit`s; money is fen."""
+    """One drug on the sheet, with the price of the day it was signed. `quantity` counts `unit`s, on a herbal sheet
+    grams a dose (剂); money is fen, of all doses."""
 
     drug_code: str
     name: str
@@ -31,14 +42,46 @@ class Line:
     amount_fen: int
     dose: str
     usage: str
+    dosing: Dosing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HerbalOrder:
+    """How many doses (剂), who decocts them (`hospital` 代煎, `self` 自煎), and how they are taken."""
+
+    doses: int
+    decoction: str
+    usage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What speaks against a prescription (§25). `key` says it for machines: `<code>:<drug>[+<drug>]`."""
+
+    key: str
+    code: str
+    detail: str
+    detail_en: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecondSignature:
+    """Why the doctor prescribes all the same. What is confirmed stands here as the doctor was shown it."""
+
+    reason: str
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The medical part of a prescription."""
+    """The medical part of a prescription. `stock_checked`: the hospital said that it has the drugs."""
 
     diagnosis: str
     lines: tuple[Line, ...]
+    herbal: HerbalOrder | None = None
+    allergies: tuple[str, ...] = ()
+    second: SecondSignature | None = None
+    stock_checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +103,15 @@ class CareBooked:
     account_id: str
     doctor_id: str
     card_kind: str
+
+
+@registry.event("CareTitled")
+@dataclass(frozen=True, slots=True)
+class CareTitled:
+    """With which title the visit's doctor sees the patient, as the visit was requested: it decides on antibiotics."""
+
+    visit_id: str
+    title: str
 
 
 @registry.event("CareAccepted")
@@ -110,6 +162,7 @@ class PrescriptionSigned:
     content_sha256: str
     sheet: Sheet | None = personal()
     signature: Signature | None = personal()
+    second_signature: Signature | None = personal()
 
 
 @registry.event("PrescriptionReviewed")

@@ -14,10 +14,10 @@ from services.pharmacy.domain import care as cares
 from services.pharmacy.domain import parcel as parcels
 from services.pharmacy.domain import prescription as prescriptions
 from services.pharmacy.domain.care import Care
+from services.pharmacy.domain.drugs import Drug
 from services.pharmacy.domain.parcel import Parcel, Report
 from services.pharmacy.domain.prescription import (
     ChooseDelivery,
-    Drug,
     Prescription,
     ReviewPrescription,
     SignPrescription,
@@ -71,6 +71,9 @@ class Handlers:
     def note_booking(self, request: Request, booked: CareBooked) -> None:
         self._note_care(request, booked.visit_id, lambda care: cares.note_booking(care, booked))
 
+    def note_title(self, request: Request, visit_id: str, title: str) -> None:
+        self._note_care(request, visit_id, lambda care: cares.note_title(care, visit_id, title))
+
     def note_acceptance(self, request: Request, visit_id: str) -> None:
         self._note_care(request, visit_id, lambda care: cares.note_acceptance(care, visit_id))
 
@@ -103,8 +106,11 @@ class Handlers:
 
     # --- doctor and pharmacist ---
 
-    def sign(self, request: Request, command: SignPrescription) -> Answer:
-        """Also signs a returned prescription again, when `prescription_id` stands already. Answers 201."""
+    def sign(
+        self, request: Request, command: SignPrescription, stock: Mapping[str, int] | None = None
+    ) -> Answer:
+        """Also signs a returned prescription again, when `prescription_id` stands already. Answers 201. `stock` is what
+        the hospital said to have, None when it said nothing."""
         visit, own = care_stream(command.visit_id), prescription_stream(command.prescription_id)
         pen = self._pens.pen_of(command.doctor_id)
 
@@ -113,9 +119,14 @@ class Handlers:
             if state.signed is not None and state.signed.visit_id != command.visit_id:
                 raise Refusal("not_found")
             of_visit, signed = prescriptions.sign(
-                command, _care(known, command.visit_id), state, self._drugs, self._clock.now()
+                command, _care(known, command.visit_id), state, self._drugs, self._clock.now(), stock
             )
-            signed = replace(signed, signature=pen(prescriptions.canonical(signed)))
+            second = prescriptions.canonical_second(signed)
+            signed = replace(
+                signed,
+                signature=pen(prescriptions.canonical(signed)),
+                second_signature=pen(second) if second is not None else None,
+            )
             return Decision(
                 [*_on(visit, of_visit), (own, signed)],
                 [_expiry(signed)],
@@ -126,19 +137,25 @@ class Handlers:
                     "signed_at": rfc3339(signed.signed_at),
                     "valid_until": rfc3339(signed.valid_until),
                     "content_sha256": signed.content_sha256,
+                    "stock_checked": stock is not None,
                 }),
             )
 
         return self._store.execute(request, [visit, own], decide)
 
     def sign_again(
-        self, request: Request, doctor_id: str, prescription_id: str, change: Callable[[str, str], SignPrescription]
+        self,
+        request: Request,
+        doctor_id: str,
+        prescription_id: str,
+        change: Callable[[str, str], SignPrescription],
+        stock: Mapping[str, int] | None = None,
     ) -> Answer:
         """§24. `change` makes the command of the prescription's visit and kind, which stay."""
         signed = self.prescription(prescription_id).facts
         if signed.doctor_id != doctor_id:
             raise Refusal("not_found")
-        return self.sign(request, change(signed.visit_id, signed.kind))
+        return self.sign(request, change(signed.visit_id, signed.kind), stock)
 
     def review(self, request: Request, prescription_id: str, by: Review) -> Answer:
         signed = self.prescription(prescription_id).facts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flask import request
@@ -20,14 +20,25 @@ from eventkit.web import Routes, caller, command_request, correlation_id
 from services.pharmacy import catalogue, schemas, sheets
 from services.pharmacy.courier import CourierApi
 from services.pharmacy.domain.parcel import Report
-from services.pharmacy.domain.prescription import ChooseDelivery, Prescription, SignPrescription, WantedLine
+from services.pharmacy.domain.prescription import (
+    ChooseDelivery,
+    Confirmation,
+    Prescription,
+    SignPrescription,
+    WantedLine,
+)
+from services.pharmacy.events import Dosing, HerbalOrder
 from services.pharmacy.handlers import Handlers, Review
 from services.pharmacy.problems import CATALOGUE
 from services.pharmacy.read_model import Queue
 
 Body = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
-SHEET_RULES = ("no_drugs", "drug_twice", "unknown_drug", "special_drug", "mixed_kinds", "too_many_drugs")
+SHEET_RULES = (
+    "no_drugs", "drug_twice", "unknown_drug", "special_drug", "mixed_kinds", "too_many_drugs", "dosing_missing",
+    "dose_unit_unknown", "herbal_missing", "antibiotic_right", "antibiotic_special", "second_signature_needed",
+    "override_reason_missing", "out_of_stock",
+)  # fmt: skip
 ENDS = ("prescription_void", "prescription_expired", "already_dispensed")
 
 
@@ -39,6 +50,7 @@ class Counter:
     queue: Queue
     courier: CourierApi
     clock: Clock
+    stock: Callable[[Sequence[str]], Mapping[str, int] | None]
 
     def shown_to(self, who: Caller, prescription_id: str) -> Prescription:
         """Raises Refusal `not_found` for what is foreign as for what is absent (§31)."""
@@ -68,7 +80,7 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
             """What may be prescribed online; special drugs are left out (§25)."""
             kind = query.get("kind")
             drugs = [d for d in catalogue.drugs().values() if d.special is None and kind in (None, d.kind)]
-            return {"sample": True, "drugs": [{**asdict(drug), "drug_code": drug.code} for drug in drugs]}
+            return {"sample": True, "drugs": [sheets.drug(each) for each in drugs]}
 
     @routes.route("/visits/<visit_id>/prescriptions")
     class OfVisit(MethodView):
@@ -95,7 +107,7 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
         def post(self, body: Body, visit_id: str) -> tuple[Body, int]:
             """Sign a prescription (§20, §24, §25). Prices are the catalogue's. It takes effect after the review."""
             command = _signing(new_id(), visit_id, body["kind"], body)
-            answer = counter.handlers.sign(command_request(body), command)
+            answer = counter.handlers.sign(command_request(body), command, _stock(counter, body))
             return answer.body, answer.status
 
     @routes.route("/prescriptions/<prescription_id>")
@@ -120,7 +132,7 @@ def _for_doctors(routes: Routes, counter: Counter) -> None:
             """Sign a returned prescription again (§24): a new review, and three days from now."""
             answer = counter.handlers.sign_again(
                 command_request(body), caller().subject, prescription_id,
-                lambda visit_id, kind: _signing(prescription_id, visit_id, kind, body),
+                lambda visit_id, kind: _signing(prescription_id, visit_id, kind, body), _stock(counter, body),
             )  # fmt: skip
             return answer.body, answer.status
 
@@ -259,8 +271,25 @@ def _for_partners(routes: Routes, counter: Counter) -> None:
 
 
 def _signing(prescription_id: str, visit_id: str, kind: str, body: Body) -> SignPrescription:
-    lines = [WantedLine(**line) for line in body["lines"]]
-    return SignPrescription(prescription_id, visit_id, caller().subject, kind, body["diagnosis"], lines)
+    lines = [
+        WantedLine(
+            line["drug_code"], line["quantity"], line["dose"], line["usage"],
+            Dosing(**line["dosing"]) if "dosing" in line else None,
+        )
+        for line in body["lines"]
+    ]  # fmt: skip
+    second = body.get("second_signature")
+    return SignPrescription(
+        prescription_id, visit_id, caller().subject, kind, body["diagnosis"], lines,
+        allergies=tuple(body["allergies"]),
+        herbal=HerbalOrder(**body["herbal"]) if "herbal" in body else None,
+        second=Confirmation(second["reason"], frozenset(second["findings"])) if second else None,
+    )  # fmt: skip
+
+
+def _stock(counter: Counter, body: Body) -> Mapping[str, int] | None:
+    """Asked before the write. What was signed once is not refused when it is sent again: the store answers first."""
+    return counter.stock([line["drug_code"] for line in body["lines"]])
 
 
 def _is_staff() -> bool:

@@ -20,6 +20,9 @@ WITHDRAWALS = (
 
 
 def inboxes(handlers: Handlers) -> Mapping[str, Mapping[str, Handler]]:
+    def requested(event: Envelope) -> None:
+        handlers.note_title(request_for(GROUP, event), event.data["visit_id"], event.data["title"])
+
     def booked(event: Envelope) -> None:
         data = event.data
         handlers.note_booking(
@@ -61,6 +64,7 @@ def inboxes(handlers: Handlers) -> Mapping[str, Mapping[str, Handler]]:
 
     return {
         GROUP: {
+            "VisitRequested": requested,
             "VisitBooked": booked,
             "ConsultAccepted": accepted,
             "ConsultFinished": finished,

@@ -16,11 +16,15 @@ SIGNED = {
     "signed_at": "2026-11-24T01:50:00.000Z",
     "valid_until": "2026-11-27T01:50:00.000Z",
     "content_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "stock_checked": True,
 }
 WANTED: dict[str, Any] = {
     "diagnosis": "咳嗽变异性哮喘，痰湿证",
-    "lines": [{"drug_code": "W007", "quantity": 2, "dose": "3粒", "usage": "口服，一日3次"}],
-}
+    "lines": [{
+        "drug_code": "W007", "quantity": 2, "usage": "口服",
+        "dosing": {"amount": "3", "unit": "粒", "times_per_day": 3, "days": 5},
+    }],
+}  # fmt: skip
 SUMMARY = {
     "prescription_id": SIGNED["prescription_id"],
     "visit_id": "v7c1d2e3f4a5",
@@ -38,8 +42,8 @@ SHEET = {
     "content_sha256": SIGNED["content_sha256"],
     "diagnosis": WANTED["diagnosis"],
     "lines": [{
-        **WANTED["lines"][0], "name": "苏黄止咳胶囊 0.45g×24粒", "form": "胶囊", "unit": "盒", "price_fen": 5260,
-        "amount_fen": 10520,
+        **WANTED["lines"][0], "dose": "每次3粒,一日3次,5天", "name": "苏黄止咳胶囊 0.45g×24粒", "form": "胶囊",
+        "unit": "盒", "price_fen": 5260, "amount_fen": 10520,
     }],
     "signature": {"algorithm": "ES256, DER", "key_id": "0c5f…", "value": "MEUCIQ…"},
 }  # fmt: skip
@@ -47,7 +51,8 @@ DRUGS = {
     "sample": True,
     "drugs": [{
         "drug_code": "W007", "name": "苏黄止咳胶囊 0.45g×24粒", "kind": "western", "form": "胶囊", "unit": "盒",
-        "price_fen": 5260,
+        "price_fen": 5260, "generic": "苏黄止咳胶囊", "en": "Suhuang Zhike capsules", "atc": "TCM", "limit_unit": "粒",
+        "max_single": 3.0, "max_daily": 9.0, "notes": ["高血压、心脏病患者慎用"],
     }],
 }  # fmt: skip
 WAITING = {
@@ -72,6 +77,18 @@ class DrugSchema(Schema):
     form = fields.String(required=True)
     unit = fields.String(required=True)
     price_fen = fields.Integer(required=True)
+    generic = fields.String(required=True)
+    en = fields.String(required=True)
+    atc = fields.String(metadata={"description": "TCM for a patent medicine; herbal pieces have none"})
+    limit_unit = fields.String(metadata={"description": "what max_single and max_daily count"})
+    max_single = fields.Float()
+    max_daily = fields.Float()
+    antibiotic = fields.String(metadata={"enum": ["non_restricted", "restricted", "special"]})
+    min_g = fields.Float(metadata={"description": "usual range of a herbal piece in grams a dose (剂)"})
+    max_g = fields.Float()
+    decoction = fields.String(metadata={"description": "先煎, 后下, 包煎, 烊化, 另煎, 冲服"})
+    toxicity = fields.String(metadata={"enum": ["slight", "toxic"]})
+    notes = fields.List(fields.String(), required=True, metadata={"description": "children, pregnancy, caution"})
 
 
 class DrugsSchema(Schema):
@@ -83,16 +100,68 @@ class DrugQuery(Schema):
     kind = fields.String(validate=validate.OneOf(KINDS))
 
 
+class DosingSchema(Schema):
+    amount = fields.String(
+        required=True, validate=validate.Regexp(r"^(?!0+(\.0+)?\Z)\d{1,6}(\.\d{1,4})?\Z"),
+        metadata={"description": "a decimal number above 0, as text, so that it stays exact"},
+    )  # fmt: skip
+    unit = fields.String(required=True, validate=validate.Length(1, 10))
+    times_per_day = fields.Integer(required=True, strict=True, validate=validate.Range(1, 24))
+    days = fields.Integer(required=True, strict=True, validate=validate.Range(1, 90))
+
+
+class HerbalSchema(Schema):
+    doses = fields.Integer(
+        required=True, strict=True, validate=validate.Range(1, 30), metadata={"description": "剂"}
+    )
+    decoction = fields.String(
+        required=True, validate=validate.OneOf(("hospital", "self")), metadata={"description": "代煎 or 自煎"}
+    )
+    usage = fields.String(required=True, validate=validate.Length(1, 200))
+
+
+class SecondSchema(Schema):
+    reason = fields.String(required=True, validate=validate.Length(1, 500))
+    findings = fields.List(
+        fields.String(validate=validate.Length(1, 100)), required=True, validate=validate.Length(1, 100),
+        metadata={"description": "the `key` of each member of `failed` in the refusal: all of them and no other"},
+    )  # fmt: skip
+
+
+class FindingSchema(Schema):
+    key = fields.String(required=True)
+    code = fields.String(
+        required=True, metadata={"enum": ["overdose", "incompatible", "interaction", "allergy"]}
+    )
+    detail = fields.String(required=True)
+    detail_en = fields.String(required=True)
+
+
+class SignedSecondSchema(Schema):
+    reason = fields.String(required=True)
+    findings = fields.List(fields.Nested(FindingSchema), required=True)
+
+
 class WantedLineSchema(Schema):
+    """A western drug with a limit needs `dosing`; `dose` alone is for the rest. Of a herbal piece `quantity` counts
+    grams a dose (剂)."""
+
     drug_code = fields.String(required=True, validate=validate.Length(1, 40))
     quantity = fields.Integer(required=True, strict=True, validate=validate.Range(1, 1000))
-    dose = fields.String(required=True, validate=validate.Length(1, 100))
-    usage = fields.String(required=True, validate=validate.Length(1, 200))
+    dose = fields.String(load_default="", validate=validate.Length(max=100))
+    usage = fields.String(load_default="", validate=validate.Length(max=200))
+    dosing = fields.Nested(DosingSchema)
 
 
 class ResignSchema(Schema):
     diagnosis = fields.String(required=True, validate=validate.Length(1, 500))
     lines = fields.List(fields.Nested(WantedLineSchema), required=True, validate=validate.Length(1, 50))
+    allergies = fields.List(
+        fields.String(validate=validate.Length(1, 50)), load_default=list, validate=validate.Length(max=20),
+        metadata={"description": "what the patient is allergic to, a word each, as the visit's condition says it"},
+    )  # fmt: skip
+    herbal = fields.Nested(HerbalSchema, metadata={"description": "required on a herbal prescription"})
+    second_signature = fields.Nested(SecondSchema, metadata={"description": "after `second_signature_needed` (§25)"})
 
 
 class SignSchema(ResignSchema):
@@ -106,6 +175,9 @@ class SignedSchema(Schema):
     signed_at = fields.String(required=True)
     valid_until = fields.String(required=True)
     content_sha256 = fields.String(required=True)
+    stock_checked = fields.Boolean(
+        required=True, metadata={"description": "false: the hospital's stock could not be asked; the pharmacist will"}
+    )
 
 
 class LineSchema(WantedLineSchema):
@@ -159,6 +231,10 @@ class SheetSchema(SummarySchema):
     content_sha256 = fields.String(required=True)
     diagnosis = fields.String()
     lines = fields.List(fields.Nested(LineSchema))
+    herbal = fields.Nested(HerbalSchema)
+    allergies = fields.List(fields.String())
+    second = fields.Nested(SignedSecondSchema, metadata={"description": "what the doctor signed a second time (§25)"})
+    stock_checked = fields.Boolean(metadata={"description": "for doctor and pharmacist"})
     signature = fields.Nested(SignatureSchema)
     delivery = fields.Nested(ChosenSchema)
 

@@ -7,8 +7,11 @@ from typing import Any
 
 from eventkit.auth import Caller
 from eventkit.clock import rfc3339
+from services.pharmacy.domain.drugs import Drug
+from services.pharmacy.domain.interactions import NOTES
 from services.pharmacy.domain.parcel import Parcel
 from services.pharmacy.domain.prescription import Prescription
+from services.pharmacy.events import Line, Sheet
 
 
 def may_see(caller: Caller, prescription: Prescription) -> bool:
@@ -21,6 +24,21 @@ def may_see(caller: Caller, prescription: Prescription) -> bool:
         or (caller.has("doctor") and caller.subject == signed.doctor_id)
         or caller.has("pharmacist")
     )
+
+
+def drug(each: Drug) -> dict[str, Any]:
+    """What a doctor needs to know to prescribe it."""
+    shown: dict[str, Any] = {
+        name: getattr(each, name) for name in ("name", "kind", "form", "unit", "price_fen", "generic", "en")
+    }
+    for name in ("atc", "limit_unit", "antibiotic", "decoction", "toxicity"):
+        if value := getattr(each, name):
+            shown[name] = value
+    for name in ("max_single", "max_daily", "min_g", "max_g"):
+        if (limit := getattr(each, name)) is not None:
+            shown[name] = float(limit)
+    notes = dict.fromkeys(note for group in each.groups for note in NOTES.get(group, ()))
+    return {"drug_code": each.code, **shown, "notes": list(notes)}
 
 
 def summary(prescription: Prescription, *, staff: bool) -> dict[str, Any]:
@@ -55,14 +73,30 @@ def sheet(prescription: Prescription, *, staff: bool) -> dict[str, Any]:
     if (staff or prescription.issued) and signed.sheet and signed.signature:
         shown |= {
             "diagnosis": signed.sheet.diagnosis,
-            "lines": [asdict(line) for line in signed.sheet.lines],
+            "lines": [_line(line) for line in signed.sheet.lines],
             "signature": {"algorithm": "ECDSA P-256, SHA-256, DER in base64", **asdict(signed.signature)},
         }
+        shown |= _more(signed.sheet, staff=staff)
     if prescription.delivery:
         shown["delivery"] = {"courier": prescription.delivery.courier}
         if address := prescription.address:
             given = {"recipient": address.recipient, "phone": address.phone, "address": address.address}
             shown["delivery"] |= {name: value for name, value in given.items() if value is not None}
+    return shown
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {name: value for name, value in asdict(line).items() if value is not None}
+
+
+def _more(sheet: Sheet, *, staff: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"allergies": list(sheet.allergies)} if sheet.allergies else {}
+    if sheet.herbal:
+        shown["herbal"] = asdict(sheet.herbal)
+    if sheet.second:
+        shown["second"] = asdict(sheet.second)
+    if staff:
+        shown["stock_checked"] = sheet.stock_checked
     return shown
 
 

@@ -42,7 +42,10 @@ TOPICS = ("pharmacy.prescription.v1", "pharmacy.parcel.v1", "pharmacy.dispatch-d
 DOCTOR, PHARMACIST = "doctor:d1", "pharmacist:ph1"
 SHEET = {
     "kind": "western", "diagnosis": "咳嗽变异性哮喘",
-    "lines": [{"drug_code": "W007", "quantity": 2, "dose": "3粒", "usage": "口服"}],
+    "lines": [{
+        "drug_code": "W007", "quantity": 2, "dose": "3粒", "usage": "口服",
+        "dosing": {"amount": "3", "unit": "粒", "times_per_day": 3, "days": 5},
+    }],
 }  # fmt: skip
 ADDRESS = {"courier": "anda", "recipient": "张秀英", "phone": "19900000001", "address": "北京市海淀区某路1号"}
 

@@ -13,6 +13,7 @@ from services.pharmacy.events import (
     CareBooked,
     CareFinished,
     CarePrescribed,
+    CareTitled,
     CareWithdrawn,
 )
 
@@ -20,6 +21,7 @@ from services.pharmacy.events import (
 @dataclass(frozen=True, slots=True)
 class Care:
     booked: CareBooked | None = None
+    title: str = ""
     accepted: bool = False
     finished: bool = False
     withdrawn: bool = False
@@ -30,6 +32,8 @@ def evolve(care: Care, event: object) -> Care:
     match event:
         case CareBooked():
             return replace(care, booked=event)
+        case CareTitled():
+            return replace(care, title=event.title)
         case CareAccepted():
             return replace(care, accepted=True)
         case CareFinished():
@@ -43,6 +47,10 @@ def evolve(care: Care, event: object) -> Care:
 
 def note_booking(care: Care, booked: CareBooked) -> list[object]:
     return [] if care.booked else [booked]
+
+
+def note_title(care: Care, visit_id: str, title: str) -> list[object]:
+    return [] if care.title else [CareTitled(visit_id, title)]
 
 
 def note_acceptance(care: Care, visit_id: str) -> list[object]:

@@ -9,12 +9,17 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from services.pharmacy.domain.care import Care
+from services.pharmacy.domain.drugs import HERBAL, WESTERN, Drug, refuse_antibiotic
+from services.pharmacy.domain.safety import findings
 from services.pharmacy.events import (
     AddressGiven,
     CareBooked,
     CarePrescribed,
     DeliveryChosen,
     DispatchBegun,
+    Dosing,
+    Finding,
+    HerbalOrder,
     Line,
     PrescriptionDispensed,
     PrescriptionExpired,
@@ -25,14 +30,15 @@ from services.pharmacy.events import (
     PrescriptionSigned,
     PrescriptionVoided,
     Refusal,
+    SecondSignature,
     Sheet,
 )
 
 IN_REVIEW, RETURNED, ISSUED = "in_review", "returned", "issued"
 VOIDED, EXPIRED, DISPENSED = "voided", "expired", "dispensed"
-WESTERN, HERBAL = "western", "herbal"
 COURIER, DESK = "courier", "desk"
 PASS, REFUSE, RETURN = "pass", "refuse", "return"
+DECOCTIONS = ("hospital", "self")  # 代煎, 自煎
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +59,23 @@ def policy_at(now: datetime) -> Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Drug:
-    """One entry of the catalogue. `special` names the legal class of a drug that may not be prescribed online."""
-
-    code: str
-    name: str
-    kind: str
-    form: str
-    unit: str
-    price_fen: int
-    special: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class WantedLine:
-    """What the doctor writes. The rest of a line is the catalogue's, never the client's."""
+    """What the doctor writes. The rest of a line is the catalogue's, never the client's. `dose` and `usage` may be left
+    out where `dosing`, or the way a herbal piece is decocted, says it."""
 
     drug_code: str
     quantity: int
-    dose: str
-    usage: str
+    dose: str = ""
+    usage: str = ""
+    dosing: Dosing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The doctor's second signature (§25): the keys of exactly the findings that were shown, and why all the same."""
+
+    reason: str
+    findings: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,9 @@ class SignPrescription:
     kind: str
     diagnosis: str
     lines: Sequence[WantedLine]
+    allergies: Sequence[str] = ()
+    herbal: HerbalOrder | None = None
+    second: Confirmation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +173,19 @@ def evolve(state: Prescription, event: object) -> Prescription:
 
 
 def sign(
-    command: SignPrescription, care: Care, state: Prescription, drugs: Mapping[str, Drug], now: datetime
+    command: SignPrescription,
+    care: Care,
+    state: Prescription,
+    drugs: Mapping[str, Drug],
+    now: datetime,
+    stock: Mapping[str, int] | None = None,
 ) -> tuple[list[object], PrescriptionSigned]:
-    """The events for the visit, and the signed prescription without its signature, which the caller puts on.
+    """The events for the visit, and the signed prescription without its signatures, which the caller puts on.
 
     Who is not the visit's doctor learns nothing (§31). A returned prescription may be signed again (§24) also after
     the consult is finished, but not after its visit was withdrawn. Its three days start again, exactly 72 hours.
+    `stock` is what the hospital has, by drug code (what it does not keep is not there); None when nobody could say:
+    then the sheet notes it, and the pharmacist finds out.
     """
     if care.booked is None or care.booked.doctor_id != command.doctor_id:
         raise Refusal("not_found")
@@ -188,7 +201,22 @@ def sign(
     if care.withdrawn or (care.finished and not again):
         raise Refusal("consult_over")
     policy = policy_at(now)
-    sheet = Sheet(command.diagnosis, _priced(command.kind, command.lines, drugs, policy))
+    picked = _picked(command.kind, command.lines, drugs, policy)
+    doses = _doses(command)
+    for drug, _ in picked:
+        refuse_antibiotic(drug, care.title, now)
+    second = _confirmed(
+        findings([(drug, line.quantity, line.dosing) for drug, line in picked], command.allergies), command.second
+    )
+    _refuse_out_of_stock(picked, doses, stock)
+    sheet = Sheet(
+        diagnosis=command.diagnosis,
+        lines=tuple(_priced(drug, line, doses) for drug, line in picked),
+        herbal=command.herbal,
+        allergies=tuple(command.allergies),
+        second=second,
+        stock_checked=stock is not None,
+    )
     signed_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
     signed = PrescriptionSigned(
         prescription_id=command.prescription_id,
@@ -209,37 +237,79 @@ def sign(
 
 def canonical(signed: PrescriptionSigned) -> bytes:
     """The content that the doctor signs, the same bytes wherever it is made: JSON in UTF-8, sorted keys, no spaces,
-    instants as RFC 3339 UTC with milliseconds."""
+    instants as RFC 3339 UTC with milliseconds. What a sheet does not have is left out."""
     sheet = signed.sheet
-    content = {
+    content: dict[str, object] = {
         "prescription_id": signed.prescription_id,
         "visit_id": signed.visit_id,
         "patient_id": signed.patient_id,
         "doctor_id": signed.doctor_id,
         "kind": signed.kind,
         "diagnosis": sheet.diagnosis if sheet else None,
-        "lines": [asdict(line) for line in sheet.lines] if sheet else None,
+        "lines": [_present(line) for line in sheet.lines] if sheet else None,
         "amount_fen": signed.amount_fen,
         "signed_at": _instant(signed.signed_at),
         "valid_until": _instant(signed.valid_until),
     }
+    if sheet and sheet.herbal:
+        content["herbal"] = asdict(sheet.herbal)
+    if sheet and sheet.allergies:
+        content["allergies"] = list(sheet.allergies)
+    if sheet and sheet.second:
+        content["confirmed"] = [finding.key for finding in sheet.second.findings]
+    return _bytes(content)
+
+
+def canonical_second(signed: PrescriptionSigned) -> bytes | None:
+    """What the doctor signs a second time (§25): the content by its hash, what speaks against it, and the reason."""
+    second = signed.sheet.second if signed.sheet else None
+    if second is None:
+        return None
+    return _bytes({
+        "prescription_id": signed.prescription_id,
+        "doctor_id": signed.doctor_id,
+        "content_sha256": signed.content_sha256,
+        "findings": [asdict(finding) for finding in second.findings],
+        "reason": second.reason,
+        "signed_at": _instant(signed.signed_at),
+    })
+
+
+def _bytes(content: Mapping[str, object]) -> bytes:
     return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _present(line: Line) -> dict[str, object]:
+    return {name: value for name, value in asdict(line).items() if value is not None}
 
 
 def _instant(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _priced(
+def _doses(command: SignPrescription) -> int:
+    """§25: a herbal prescription says how many doses, how they are decocted and taken; a western one does not."""
+    if command.kind != HERBAL:
+        if command.herbal is not None:
+            raise Refusal("invalid_input")
+        return 1
+    if command.herbal is None:
+        raise Refusal("herbal_missing")
+    if command.herbal.doses < 1 or command.herbal.decoction not in DECOCTIONS:
+        raise Refusal("invalid_input")
+    return command.herbal.doses
+
+
+def _picked(
     kind: str, wanted: Sequence[WantedLine], drugs: Mapping[str, Drug], policy: Policy
-) -> tuple[Line, ...]:
-    """§25: one kind a prescription, no special drugs, at most five drugs on a western one. Our prices, not theirs."""
+) -> list[tuple[Drug, WantedLine]]:
+    """§25: one kind a prescription, no special drugs, at most five drugs on a western one."""
     if not wanted:
         raise Refusal("no_drugs")
     codes = [line.drug_code for line in wanted]
     if len(set(codes)) < len(codes):
         raise Refusal("drug_twice")
-    lines = []
+    picked = []
     for line in wanted:
         drug = drugs.get(line.drug_code)
         if drug is None:
@@ -250,15 +320,54 @@ def _priced(
             raise Refusal("mixed_kinds", drug=drug.name)
         if line.quantity < 1:
             raise Refusal("invalid_input")
-        lines.append(
-            Line(
-                drug_code=drug.code, name=drug.name, form=drug.form, unit=drug.unit, price_fen=drug.price_fen,
-                quantity=line.quantity, amount_fen=drug.price_fen * line.quantity, dose=line.dose, usage=line.usage,
-            )
-        )  # fmt: skip
-    if kind == WESTERN and len(lines) > policy.western_drugs:
+        if kind == WESTERN and not line.dose and line.dosing is None:
+            raise Refusal("dosing_missing", drug=drug.name)
+        picked.append((drug, line))
+    if kind == WESTERN and len(picked) > policy.western_drugs:
         raise Refusal("too_many_drugs", limit=policy.western_drugs)
-    return tuple(lines)
+    return picked
+
+
+def _priced(drug: Drug, line: WantedLine, doses: int) -> Line:
+    """Our prices, not theirs."""
+    if drug.kind == HERBAL:
+        dose = line.dose or f"每剂{line.quantity}克"
+    else:
+        dose = line.dose or (_said(line.dosing) if line.dosing else "")
+    return Line(
+        drug_code=drug.code, name=drug.name, form=drug.form, unit=drug.unit, price_fen=drug.price_fen,
+        quantity=line.quantity, amount_fen=drug.price_fen * line.quantity * doses, dose=dose,
+        usage=line.usage or drug.decoction, dosing=line.dosing,
+    )  # fmt: skip
+
+
+def _said(dosing: Dosing) -> str:
+    return f"每次{dosing.amount}{dosing.unit},一日{dosing.times_per_day}次,{dosing.days}天"
+
+
+def _confirmed(found: Sequence[Finding], second: Confirmation | None) -> SecondSignature | None:
+    """§25: who confirms has seen exactly what there is to confirm, and says why."""
+    if not found:
+        return None
+    keys = {finding.key for finding in found}
+    if second is None or second.findings != keys:
+        raise Refusal(
+            "second_signature_needed",
+            findings=";".join(finding.detail for finding in found),
+            findings_en="; ".join(finding.detail_en for finding in found),
+            failed=[asdict(finding) for finding in found],
+        )
+    if not second.reason.strip():
+        raise Refusal("override_reason_missing")
+    return SecondSignature(second.reason, tuple(found))
+
+
+def _refuse_out_of_stock(
+    picked: Sequence[tuple[Drug, WantedLine]], doses: int, stock: Mapping[str, int] | None
+) -> None:
+    for drug, line in picked:
+        if stock is not None and stock.get(drug.code, 0) < line.quantity * doses:
+            raise Refusal("out_of_stock", drug=drug.name)
 
 
 def review(command: ReviewPrescription, state: Prescription, booked: CareBooked, now: datetime) -> list[object]:

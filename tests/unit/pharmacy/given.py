@@ -10,8 +10,9 @@ from services.pharmacy.domain import care as cares
 from services.pharmacy.domain import parcel as parcels
 from services.pharmacy.domain import prescription as prescriptions
 from services.pharmacy.domain.care import Care
+from services.pharmacy.domain.drugs import Drug
 from services.pharmacy.domain.parcel import Parcel
-from services.pharmacy.domain.prescription import Drug, Prescription, SignPrescription, WantedLine
+from services.pharmacy.domain.prescription import Prescription, SignPrescription, WantedLine
 from services.pharmacy.events import (
     AddressGiven,
     CareAccepted,
@@ -20,6 +21,7 @@ from services.pharmacy.events import (
     CareWithdrawn,
     DeliveryChosen,
     DispatchBegun,
+    HerbalOrder,
     ParcelDelivered,
     ParcelHandedOver,
     ParcelMoved,
@@ -108,7 +110,8 @@ def wanted(*codes: str, quantity: int = 2) -> list[WantedLine]:
 
 
 def signing(*codes: str, kind: str = "western", doctor: str = DOCTOR, quantity: int = 2) -> SignPrescription:
-    return SignPrescription(RX, VISIT, doctor, kind, "咳嗽", wanted(*codes, quantity=quantity))
+    herbal = HerbalOrder(7, "hospital", "水煎服,一日1剂") if kind == "herbal" else None
+    return SignPrescription(RX, VISIT, doctor, kind, "咳嗽", wanted(*codes, quantity=quantity), herbal=herbal)
 
 
 def outcome(decide: Callable[[], Sequence[object]]) -> list[str] | str:

@@ -20,7 +20,8 @@ from tests.unit.pharmacy.world import NOTICE_KEY, SIGNED_AT, Stage, World
 
 PATIENT, DOCTOR, PHARMACIST = "patient:a1", "doctor:d1", "pharmacist:ph1"
 STRANGER, OTHER_DOCTOR, HIS, SERVICE = "patient:a2", "doctor:d2", "his:service:his", "service:service:consult"
-LINE: dict[str, Any] = {"drug_code": "W007", "quantity": 2, "dose": "3粒", "usage": "口服"}
+DOSING = {"amount": "3", "unit": "粒", "times_per_day": 3, "days": 5}
+LINE: dict[str, Any] = {"drug_code": "W007", "quantity": 2, "dose": "3粒", "usage": "口服", "dosing": DOSING}
 SHEET = {"kind": "western", "diagnosis": "咳嗽", "lines": [LINE]}
 ADDRESS = {"courier": "anda", "recipient": "张秀英", "phone": "19900000001", "address": "北京市海淀区某路1号"}
 OPEN = ("/couriers", "/drugs")
@@ -137,7 +138,8 @@ def test_a_returned_prescription_is_signed_again(world: World, client: FlaskClie
     shown = {who: get(client, who, "/prescriptions/rx1").json for who in (PATIENT, DOCTOR)}
     assert shown[DOCTOR]["review_reason"] == "剂量"  # type: ignore[index]
     assert "review_reason" not in shown[PATIENT]  # type: ignore[operator]
-    again = {"diagnosis": "咳嗽", "lines": [{"drug_code": "W004", "quantity": 1, "dose": "1粒", "usage": "口服"}]}
+    line = {**LINE, "drug_code": "W004", "quantity": 1, "dosing": {**DOSING, "amount": "1"}}
+    again = {"diagnosis": "咳嗽", "lines": [line]}
     assert post(client, OTHER_DOCTOR, "/prescriptions/rx1/signature", again).status_code == 404
     answer = post(client, DOCTOR, "/prescriptions/rx1/signature", again)
     assert (answer.status_code, answer.json["amount_fen"]) == (201, 1990)  # type: ignore[index]
@@ -307,3 +309,69 @@ def test_every_operation_says_what_it_refuses_and_all_of_it_is_in_the_catalogue(
                 assert response["content"]["application/json"]["example"], path
             if "/notices/" not in path:
                 assert "token_missing" in codes, path
+
+
+def test_a_second_signature_over_http(world: World, client: FlaskClient) -> None:  # §25
+    world.book()
+    world.accept()
+    line = {**LINE, "dosing": {**DOSING, "times_per_day": 4}}
+    refused = post(client, DOCTOR, "/visits/v1/prescriptions", {**SHEET, "lines": [line]}).json
+    assert refused is not None
+    assert (refused["status"], refused["code"]) == (422, "second_signature_needed")
+    assert [found["key"] for found in refused["failed"]] == ["overdose:W007"]
+    assert "12粒" in refused["detail"]
+    second = {"reason": "既往耐受,分次服用", "findings": ["overdose:W007"]}
+    body = {**SHEET, "lines": [line], "second_signature": second, "allergies": ["海鲜"]}
+    made = post(client, DOCTOR, "/visits/v1/prescriptions", body, key="k2").json
+    assert made is not None
+    assert made["stock_checked"] is True
+    shown = get(client, DOCTOR, f"/prescriptions/{made['prescription_id']}").json
+    assert shown is not None
+    assert (shown["second"]["reason"], shown["allergies"]) == ("既往耐受,分次服用", ["海鲜"])
+    assert shown["lines"][0]["dosing"]["times_per_day"] == 4
+
+
+def test_a_herbal_prescription_over_http(world: World, client: FlaskClient) -> None:  # §25
+    world.book()
+    world.accept()
+    body = {
+        "kind": "herbal", "diagnosis": "气虚证", "lines": [{"drug_code": "H001", "quantity": 15}],
+        "herbal": {"doses": 7, "decoction": "hospital", "usage": "水煎服,一日1剂"},
+    }  # fmt: skip
+    made = post(client, DOCTOR, "/visits/v1/prescriptions", body).json
+    assert made is not None
+    assert made["amount_fen"] == 15 * 18 * 7
+    shown = get(client, DOCTOR, f"/prescriptions/{made['prescription_id']}").json
+    assert shown is not None
+    assert (shown["herbal"]["doses"], shown["lines"][0]["dose"]) == (7, "每剂15克")
+
+
+def test_the_stock_is_asked_and_a_silent_hospital_refuses_nothing(world: World, client: FlaskClient) -> None:
+    world.book()
+    world.accept()
+    world.shelf = {"W007": 1}
+    assert post(client, DOCTOR, "/visits/v1/prescriptions", SHEET).json["code"] == "out_of_stock"  # type: ignore[index]
+    world.shelf = {"W007": 2}
+    made = post(client, DOCTOR, "/visits/v1/prescriptions", SHEET, key="k2").json
+    world.shelf = {}
+    assert post(client, DOCTOR, "/visits/v1/prescriptions", SHEET, key="k2").json == made
+    world.shelf = None
+    unchecked = post(client, DOCTOR, "/visits/v1/prescriptions", SHEET, key="k3").json
+    assert unchecked is not None
+    assert unchecked["stock_checked"] is False
+    assert get(client, PHARMACIST, f"/prescriptions/{unchecked['prescription_id']}").json["stock_checked"] is False  # type: ignore[index]
+
+
+def test_antibiotics_by_the_title_of_the_visit(world: World, client: FlaskClient) -> None:  # §25
+    world.book()
+    world.accept()
+    line = {"drug_code": "W149", "quantity": 1, "dosing": {"amount": "1", "unit": "粒", "times_per_day": 2, "days": 5}}
+    body = {**SHEET, "lines": [line]}
+    assert post(client, DOCTOR, "/visits/v1/prescriptions", body).json["code"] == "antibiotic_right"  # type: ignore[index]
+    world.hear(
+        "registration.VisitRequested", visit_id="v1", patient_id="p1", account_id="a1", doctor_id="d1",
+        department_id="de1", session_id="s1", slot_id="sl1", day="2026-11-24", starts_at="2026-11-24T01:00:00Z",
+        entrance="app", card_id="c1", card_kind="uninsured", title="chief", fee_fen=5000, assessment_id="as1",
+        hold_until="2026-11-23T02:30:00Z",
+    )  # fmt: skip
+    assert post(client, DOCTOR, "/visits/v1/prescriptions", body, key="k2").status_code == 201

@@ -17,10 +17,12 @@ from services.pharmacy.courier import NotTaken
 from services.pharmacy.domain.care import Care
 from services.pharmacy.domain.parcel import Report
 from services.pharmacy.domain.prescription import SignPrescription, WantedLine
+from services.pharmacy.events import Dosing
 from services.pharmacy.policies import GROUP
 from tests.unit.pharmacy.world import SECRETS, SIGNED_AT, World
 
 THREE_DAYS = timedelta(hours=72)
+OMEPRAZOLE = WantedLine("W004", 1, "", "口服", Dosing("20", "mg", 1, 14))
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def test_a_pharmacist_returns_and_the_doctor_signs_again(world: World) -> None: 
     world.clock.advance(timedelta(hours=10))
     world.handlers.sign_again(
         world.request(), "d1", "rx1",
-        lambda visit, kind: SignPrescription("rx1", visit, "d1", kind, "咳嗽", [WantedLine("W004", 1, "1粒", "口服")]),
+        lambda visit, kind: SignPrescription("rx1", visit, "d1", kind, "咳嗽", [OMEPRAZOLE]),
     )  # fmt: skip
     assert world.stream("care-v1").count("CarePrescribed") == 1
     world.clock.instant = SIGNED_AT + THREE_DAYS
@@ -103,11 +105,11 @@ def test_a_pharmacist_returns_and_the_doctor_signs_again(world: World) -> None: 
 def test_a_prescription_cannot_be_signed_again_by_another_doctor_or_into_another_visit(world: World) -> None:  # §31
     world.issue()
     assert code(world.review) == "not_in_review"
-    foreign = SignPrescription("rx1", "v1", "d2", "western", "x", [WantedLine("W004", 1, "1粒", "口服")])
+    foreign = SignPrescription("rx1", "v1", "d2", "western", "x", [OMEPRAZOLE])
     assert code(world.handlers.sign_again, world.request(), "d2", "rx1", lambda *_: foreign) == "not_found"
     world.book("v2")
     world.accept("v2")
-    elsewhere = SignPrescription("rx1", "v2", "d1", "western", "x", [WantedLine("W004", 1, "1粒", "口服")])
+    elsewhere = SignPrescription("rx1", "v2", "d1", "western", "x", [OMEPRAZOLE])
     assert code(world.handlers.sign, world.request(), elsewhere) == "not_found"
 
 

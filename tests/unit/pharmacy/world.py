@@ -25,7 +25,7 @@ from services.pharmacy import catalogue, policies
 from services.pharmacy.courier import CourierApi, Recipient
 from services.pharmacy.domain.parcel import Report
 from services.pharmacy.domain.prescription import ChooseDelivery, SignPrescription, WantedLine, canonical
-from services.pharmacy.events import PrescriptionSigned, Signature, registry
+from services.pharmacy.events import Dosing, PrescriptionSigned, Signature, registry
 from services.pharmacy.handlers import Handlers, Review
 from services.pharmacy.http import Counter, make_routes
 from services.pharmacy.jobs import jobs
@@ -90,7 +90,8 @@ class World:
         self.jobs = jobs(self.handlers, self.courier)
         self.inbox = policies.inboxes(self.handlers)[policies.GROUP]
         queue: Any = SimpleNamespace(waiting=lambda now: [{"prescription_id": f"waiting at {now}"}])
-        self.counter = Counter(self.handlers, queue, self.courier, self.clock)
+        self.shelf: dict[str, int] | None = dict.fromkeys(catalogue.drugs(), 10_000)
+        self.counter = Counter(self.handlers, queue, self.courier, self.clock, lambda codes: self.shelf)
         self._numbers = iter(range(1_000_000))
 
     # --- what is done ---
@@ -125,7 +126,7 @@ class World:
         )
 
     def sign(self, rx: str = "rx1", key: str | None = None) -> Answer:
-        lines = [WantedLine("W007", 2, "3粒", "口服")]
+        lines = [WantedLine("W007", 2, "3粒", "口服", Dosing("3", "粒", 3, 5))]
         command = SignPrescription(rx, "v1", "d1", "western", "咳嗽变异性哮喘", lines)
         return self.handlers.sign(self.request(key), command)
 
