@@ -6,6 +6,7 @@ message can never slip in behind the end of the visit, because the end has taken
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -32,6 +33,9 @@ from services.consult.events import (
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 Status = Literal["absent", "waiting", "accepted", "declined", "missed", "abandoned", "finished", "cancelled"]
+# K29.5, and as the national clinical edition has it: K29.500, I10.x00, I10.x00x002; dagger and asterisk as in G63.2*.
+ICD10 = re.compile(r"[A-Z][0-9]{2}(?:\.(?:[0-9]{1,3}|x[0-9]{2})(?:x[0-9]{3})?)?[+*]?")
+SYNDROME = re.compile(r"[\u4e00-\u9fff](?:[\u4e00-\u9fff、,()]{0,28}[\u4e00-\u9fff)])")
 OPEN: tuple[Status, ...] = ("waiting", "accepted")
 
 
@@ -102,7 +106,9 @@ class FinishConsult:
     complaint: str
     present_illness: str
     diagnosis: str
+    icd10: str
     advice: str
+    tcm_syndrome: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,14 +258,20 @@ def decline(command: DeclineConsult, consult: Consult, now: datetime) -> list[Ev
 
 
 def finish(command: FinishConsult, consult: Consult, now: datetime) -> list[Event]:
-    """§28: with a record, every part of it. Refuses: not_found, consult_over, not_accepted, record_incomplete."""
+    """§28: with a record, every part of it: 主诉、现病史、诊断 with its ICD-10 code、建议; 中医证候 where the doctor
+    treats by Chinese medicine. Refuses: not_found, consult_over, not_accepted, record_incomplete, diagnosis_code, syndrome_name.
+    """
     visit = _of_doctor(consult, command.doctor_id)
     _still_open(consult, visit, now)
     if consult.status != "accepted":
         raise Refusal("not_accepted")
-    record = (command.complaint, command.present_illness, command.diagnosis, command.advice)
+    record = (command.complaint, command.present_illness, command.diagnosis, command.icd10, command.advice)
     if not all(part.strip() for part in record):
         raise Refusal("record_incomplete")
+    if not ICD10.fullmatch(command.icd10):
+        raise Refusal("diagnosis_code")
+    if command.tcm_syndrome is not None and not SYNDROME.fullmatch(command.tcm_syndrome):
+        raise Refusal("syndrome_name")
     return [
         ConsultFinished(
             visit_id=visit.visit_id,
@@ -269,6 +281,8 @@ def finish(command: FinishConsult, consult: Consult, now: datetime) -> list[Even
             complaint=command.complaint,
             present_illness=command.present_illness,
             diagnosis=command.diagnosis,
+            icd10=command.icd10,
+            tcm_syndrome=command.tcm_syndrome,
             advice=command.advice,
         ),
         _notice(visit, consult, "finished", now),

@@ -88,6 +88,8 @@ class ConsultFinished:
     complaint: str | None = personal()
     present_illness: str | None = personal()
     diagnosis: str | None = personal()
+    icd10: str | None = personal()
+    tcm_syndrome: str | None = personal()
     advice: str | None = personal()
 
 

@@ -27,6 +27,7 @@ from eventkit.store import Answer, Request, StoreUnavailable
 from eventkit.vault import ErasedPerson
 from eventkit.web import KEY_HEADER, Routes, caller, command_request, correlation_id, identify, problem
 from services.consult import domain, live, schemas
+from services.consult.diagnoses import Diagnoses
 from services.consult.domain import Consult
 from services.consult.events import ConsultFinished
 from services.consult.handlers import Handlers
@@ -52,6 +53,7 @@ class Desk:
     messages: Messages
     marks: Marks
     media: MediaFiles
+    diagnoses: Diagnoses
     hub: live.Hub
 
 
@@ -73,6 +75,7 @@ def routes_for(core: Core) -> Routes:
         messages=Messages(core),
         marks=Marks(core),
         media=MediaFiles(core.database, core.vault),
+        diagnoses=Diagnoses(),
         hub=live.Hub(commits_of(core.database), MESSAGE_TYPE, max(1, core.settings.web_threads - HTTP_THREADS)),
     )
     return routes
@@ -161,10 +164,22 @@ class Finish(MethodView):
     @routes.response(200, schemas.StateSchema, example={"visit_id": "v7c1d2e3f4a5", "state": "finished"})
     @routes.command
     @routes.refuses("not_found", "consult_over", "not_accepted", "record_incomplete", "invalid_input")
+    @routes.refuses("diagnosis_code", "syndrome_name")
     def post(self, body: dict[str, Any], visit_id: str) -> ResponseReturnValue:
         """Finish the visit with its record"""
-        command = domain.FinishConsult(doctor_id=caller().subject, **body)
+        record = {"icd10": routes.desk.diagnoses.code_of(body["diagnosis"]), **body}
+        command = domain.FinishConsult(doctor_id=caller().subject, **record)
         return _replied(routes.desk.handlers.finish(command_request(body), visit_id, command))
+
+
+@routes.route("/diagnoses")
+class ListOfDiagnoses(MethodView):
+    @routes.access("doctor")
+    @routes.arguments(schemas.TextSchema, location="query")
+    @routes.response(200, schemas.DiagnosesSchema, example={"diagnoses": [{"diagnosis": "慢性胃炎", "icd10": "K29.5"}]})
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """Common diagnoses by a part of the name or the beginning of the code"""
+        return {"diagnoses": routes.desk.diagnoses.like(query["text"])}
 
 
 # --- messages
@@ -413,5 +428,5 @@ def _shown(consult: Consult) -> dict[str, Any]:
 
 
 def _record(finished: ConsultFinished) -> dict[str, Any]:
-    parts = {name: getattr(finished, name) for name in ("complaint", "present_illness", "diagnosis", "advice")}
+    parts = {name: getattr(finished, name) for name in schemas.RecordSchema().fields}
     return {name: part for name, part in parts.items() if part is not None}

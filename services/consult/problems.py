@@ -35,7 +35,18 @@ PROBLEMS = (
     Problem(
         "record_incomplete", 422,
         "病历未填写完整。", "The record is incomplete.",
-        "请填写主诉、现病史、诊断和处理意见。", "Fill in complaint, present illness, diagnosis and advice.",
+        "请填写主诉、现病史、诊断及其ICD-10编码、处理意见。",
+        "Fill in complaint, present illness, diagnosis with its ICD-10 code, and advice.",
+    ),
+    Problem(
+        "diagnosis_code", 422,
+        "诊断编码不是ICD-10格式。", "The code of the diagnosis has not the form of ICD-10.",
+        "请使用如K29.5或I10.x00x002的编码。", "Use a code such as K29.5 or I10.x00x002.",
+    ),
+    Problem(
+        "syndrome_name", 422,
+        "中医证候应为2至30个汉字的名称。", "A syndrome of Chinese medicine is a Chinese name of 2 to 30 characters.",
+        "请填写如“肝胃不和证”的证候名称。", "Write a name such as 肝胃不和证.",
     ),
     Problem(
         "text_length", 422,

@@ -29,7 +29,25 @@ class RecordSchema(Schema):
     complaint = fields.String(required=True, validate=_WORDS, metadata={"description": "主诉"})
     present_illness = fields.String(required=True, validate=_WORDS, metadata={"description": "现病史"})
     diagnosis = fields.String(required=True, validate=_WORDS, metadata={"description": "诊断"})
+    icd10 = fields.String(
+        validate=validate.Length(max=20),
+        metadata={"description": "ICD-10 code; may be left out for a name in the hospital's list (GET diagnoses)"},
+    )
+    tcm_syndrome = fields.String(validate=_WORDS, metadata={"description": "中医证候"})
     advice = fields.String(required=True, validate=_WORDS, metadata={"description": "处理意见"})
+
+
+class TextSchema(Schema):
+    text = fields.String(required=True, validate=(validate.Length(min=1, max=50), _unicode))
+
+
+class DiagnosisSchema(Schema):
+    diagnosis = fields.String(required=True)
+    icd10 = fields.String(required=True)
+
+
+class DiagnosesSchema(Schema):
+    diagnoses = fields.List(fields.Nested(DiagnosisSchema), required=True)
 
 
 class NewMessageSchema(Schema):
@@ -168,7 +186,7 @@ MESSAGE_EXAMPLE: dict[str, Any] = {
 MARKS_EXAMPLE = {"patient": {"delivered": 3, "read": 2}, "doctor": {"delivered": 3, "read": 3}}
 RECORD_EXAMPLE = {
     "complaint": "高血压复诊", "present_illness": "服药三月,血压平稳", "diagnosis": "原发性高血压",
-    "advice": "继续原方,一月后复查",
+    "icd10": "I10", "tcm_syndrome": "肝阳上亢证", "advice": "继续原方,一月后复查",
 }
 VISIT_EXAMPLE: dict[str, Any] = {
     "visit_id": "v7c1d2e3f4a5", "state": "accepted", "patient_id": "p1a2b3c4d5", "doctor_id": "d-lin",

@@ -44,7 +44,7 @@ from tests.unit.consult.clips import ogg, picture
 T = TypeVar("T")
 SECONDS = 60.0
 ISSUER = "https://fuzhen.example"
-RECORD = {"complaint": "复诊", "present_illness": "平稳", "diagnosis": "高血压", "advice": "继续服药"}
+RECORD = {"complaint": "复诊", "present_illness": "平稳", "diagnosis": "高血压", "icd10": "I10", "advice": "继续服药"}
 
 
 def until(ask: Callable[[], T], seconds: float = SECONDS) -> T:
@@ -529,7 +529,11 @@ def test_every_frame_gets_an_answer(visit: Visit) -> None:
 def test_28_after_the_end_the_conversation_can_be_read_and_no_longer_written(visit: Visit) -> None:
     visit.accept()
     with visit.live("patient") as line:
-        assert visit.act("doctor", "finish", RECORD).json()["state"] == "finished"
+        assert visit.act("doctor", "finish", {**RECORD, "icd10": "胃"}).json()["code"] == "diagnosis_code"
+        uncoded = {part: word for part, word in RECORD.items() if part != "icd10"}
+        unknown = visit.act("doctor", "finish", {**uncoded, "diagnosis": "怪病"})
+        assert unknown.json()["code"] == "record_incomplete"
+        assert visit.act("doctor", "finish", uncoded).json()["state"] == "finished"
         assert [message["notice"] for message in line.hear(2)] == ["accepted", "finished"]
         answer = line.ask({"kind": "text", "text": "还有一个问题", "key": "p1"})
         assert answer["problem"]["code"] == "consult_over"

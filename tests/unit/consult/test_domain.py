@@ -43,9 +43,11 @@ HOUR = timedelta(hours=1)
 ACCEPT = domain.AcceptConsult(DOCTOR)
 DECLINE = domain.DeclineConsult(DOCTOR, "unsuitable", "胸痛")
 FINISH = domain.FinishConsult(
-    doctor_id=DOCTOR, complaint="复诊", present_illness="平稳", diagnosis="高血压", advice="继续服药"
+    doctor_id=DOCTOR, complaint="复诊", present_illness="平稳", diagnosis="高血压", icd10="I10", advice="继续服药"
 )
-RECORDED = replace(FINISHED, complaint="复诊", present_illness="平稳", diagnosis="高血压", advice="继续服药")
+RECORDED = replace(
+    FINISHED, complaint="复诊", present_illness="平稳", diagnosis="高血压", icd10="I10", advice="继续服药"
+)
 MISS, WARN, ABANDON = domain.MissConsult(), domain.WarnOfSilence(), domain.AbandonConsult()
 CANCEL = domain.CancelConsult("patient")
 SHOW = domain.ShowPrescription("rx1")
@@ -122,7 +124,17 @@ CASES: list[Case] = [
     ("§28 once", [*TALKING, FINISHED], domain.finish, FINISH, SLOT, "consult_over"),
     *[("§28 every part of the record", TALKING, domain.finish, replace(FINISH, **{part: "  "}), SLOT,
        "record_incomplete")
-      for part in ("complaint", "present_illness", "diagnosis", "advice")],
+      for part in ("complaint", "present_illness", "diagnosis", "icd10", "advice")],
+    *[("§28 the code of the diagnosis has the form of ICD-10", TALKING, domain.finish, replace(FINISH, icd10=code),
+       SLOT, [replace(RECORDED, icd10=code), noticed(2, "finished")])
+      for code in ("K29.5", "K29.500", "I10.x00", "I10.x00x002", "U07.1", "G63.2*", "E11.4+", "S72.00")],
+    *[("§28 anything else is no code", TALKING, domain.finish, replace(FINISH, icd10=code), SLOT, "diagnosis_code")
+      for code in ("高血压", "i10", "I1", "I10.", "I100", "10I", "K29.5000", "K29.5 ", "I10.x00x02", "K29.5;I10")],
+    *[("§28 with a syndrome of Chinese medicine", TALKING, domain.finish, replace(FINISH, tcm_syndrome=name), SLOT,
+       [replace(RECORDED, tcm_syndrome=name), noticed(2, "finished")])
+      for name in ("肝胃不和证", "脾虚", "脾胃虚寒证、兼气滞", "证" * 30)],
+    *[("§28 a syndrome has a Chinese name", TALKING, domain.finish, replace(FINISH, tcm_syndrome=name), SLOT,
+       "syndrome_name") for name in ("", " ", "证", "liver", "证" * 31, "肝胃不和证1")],
     # --- §27: accepted but silent
     ("§27 warned after 30 minutes", TALKING, domain.warn_of_silence, WARN, SLOT + 30 * MINUTE,
      [noticed(2, "silence_warned", SLOT + 30 * MINUTE)]),

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+import yaml
 from flask.testing import FlaskClient
 
 from eventkit.auth import Verifier
 from eventkit.web import create_app
 from services.consult import live
+from services.consult.diagnoses import LIST, Diagnoses
+from services.consult.domain import ICD10
 from services.consult.http import routes
 
 
@@ -36,7 +39,7 @@ def test_every_operation_has_examples_and_its_problems(client: FlaskClient) -> N
     assert description is not None
     found = dict(operations(description))
     assert "get /api/consult/visits/{visit_id}/live" in found
-    assert len(found) == 12
+    assert len(found) == 13
     for name, operation in found.items():
         assert operation["summary"], name
         for status, response in operation["responses"].items():
@@ -53,6 +56,20 @@ def test_every_operation_has_examples_and_its_problems(client: FlaskClient) -> N
 def test_nothing_is_shown_without_a_token(client: FlaskClient, path: str) -> None:
     answer = client.get(f"/api/consult/{path}")
     assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
+
+
+def test_28_the_hospitals_list_of_diagnoses_finds_names_and_codes() -> None:
+    listed = Diagnoses()
+    assert (listed.code_of("慢性胃炎"), listed.code_of(" 慢性胃炎 "), listed.code_of("怪病")) == ("K29.5", "K29.5", "")
+    assert listed.like("胃")[0]["diagnosis"].startswith("胃")
+    assert {"diagnosis": "偏头痛", "icd10": "G43.9"} in listed.like("头痛")
+    assert {found["icd10"][:3] for found in listed.like("k29")} == {"K29"}
+    assert len(listed.like("慢")) <= 20
+
+
+def test_28_every_code_of_the_list_has_the_form_of_icd_10() -> None:
+    codes = yaml.safe_load(LIST.read_text(encoding="utf-8")).values()
+    assert [code for code in codes if not ICD10.fullmatch(code)] == []
 
 
 def test_the_live_side_is_a_websocket_only(client: FlaskClient) -> None:
