@@ -57,12 +57,18 @@ class Book:
     def add_person(self, wanted: Row) -> Row:
         """`wanted`: {name?, id_number? | birth_date? | age?, sex?, phone?, cards?: [{card_kind, card_no?, used?}],
         visits?: [{department?, visited_on? | days_ago?, diagnosis?}]}. What is left out is made up: an adult with a
-        used Beijing insurance card and a visit a month ago. -> person with cards and visits. Raises Refused."""
+        used Beijing insurance card and a visit a month ago. With `document` (a passport, a permit) id_number,
+        birth_date and sex are taken as given. -> person with cards and visits. Raises Refused."""
         with self.books.write() as db:
             n = self._count("person")
             number = wanted.get("id_number") or self._free_number(n, wanted)
             try:
-                birth_date, sex = read_id_number(number)
+                if wanted.get("document", "resident_id") == "resident_id":
+                    birth_date, sex = read_id_number(number)
+                else:
+                    birth_date, sex = _day(wanted.get("birth_date", "")), wanted["sex"]
+            except KeyError as error:
+                raise Refused(400, "bad_request", "sex is needed") from error
             except ValueError as error:
                 raise Refused(400, "bad_id_number", str(error)) from error
             if self.books.row("select 1 from person where id_number = ?", number):

@@ -52,13 +52,16 @@ class PatientLinked:
 @dataclass(frozen=True, slots=True)
 class PatientAdded:
     """`his_patient_id` is the real person; the same person under two accounts is two patients. The guardian's fields
-    stand where the patient was under age when added, `guardian_consented_at` with them (§26)."""
+    stand where the patient was under age when added, `guardian_consented_at` with them (§26). `document` is what
+    `id_number` is the number of."""
 
     patient_id: str
     account_id: str
     his_patient_id: str
     relation: str
+    document: str = "resident_id"
     guardian_consented_at: datetime | None = None
+    guardian_document: str | None = None
     name: str | None = personal()
     id_number: str | None = personal()
     phone: str | None = personal()

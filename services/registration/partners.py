@@ -18,7 +18,7 @@ class His:
         self._peer = Peer("his", env.str("FUZHEN_HIS_URL"), headers=signed_with(partner_secret(env, "his-api")))
 
     def match(self, name: str, id_number: str) -> HisPerson | None:
-        """§7: who this is at the hospital, by name and ID number together."""
+        """§7: who this is at the hospital, by name and the document's number together."""
         try:
             found = self._peer.post("/patients/match", {"name": name, "id_number": id_number}, repeatable=True)
         except PeerRefused as refused:

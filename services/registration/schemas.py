@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from services.registration.domain.people import RELATIONS
+from services.registration.domain.people import DOCUMENTS, RELATIONS, RESIDENT_ID, SEXES
 from services.registration.policy import ENTRANCES, POLICIES
 
 CARD_NUMBER_KINDS = ("visit_card", "insurance_card")
@@ -30,10 +30,10 @@ class Phone(fields.String):
 
 
 class IdNumber(fields.String):
-    """A resident ID number; whether it is one is the domain's to say (§7)."""
+    """The number of a document; whether it is one is the domain's to say (§7)."""
 
     def __init__(self) -> None:
-        super().__init__(required=True, validate=validate.Length(min=15, max=18))
+        super().__init__(required=True, validate=validate.Length(min=5, max=18))
 
     def _deserialize(self, *args: Any, **kwargs: Any) -> str:
         return str(super()._deserialize(*args, **kwargs)).strip().upper()
@@ -210,17 +210,23 @@ class SessionOpenedSchema(Schema):
 # --- patients
 
 
-class GuardianSchema(Schema):
+class DocumentSchema(Schema):
+    """Birth date and sex are needed with every document but the resident ID, which says them itself."""
+
     name = Name()
+    document = fields.String(load_default=RESIDENT_ID, validate=validate.OneOf(DOCUMENTS))
     id_number = IdNumber()
+    birth_date = fields.Date(format="iso")
+    sex = fields.String(validate=validate.OneOf(SEXES))
+
+
+class GuardianSchema(DocumentSchema):
     phone = Phone()
     relation = fields.String(required=True, validate=validate.OneOf(("parent", "grandparent", "other")))
     consents = fields.Boolean(required=True)
 
 
-class AddPatientSchema(Schema):
-    name = Name()
-    id_number = IdNumber()
+class AddPatientSchema(DocumentSchema):
     phone = Phone()
     relation = fields.String(required=True, validate=validate.OneOf(RELATIONS))
     guardian = fields.Nested(GuardianSchema)
@@ -240,6 +246,7 @@ class CardSchema(Schema):
 class PatientSchema(Schema):
     patient_id = fields.String()
     name = fields.String()
+    document = fields.String()
     id_number = fields.String(metadata={"description": "masked"})
     phone = fields.String(metadata={"description": "masked"})
     birth_date = fields.String()
@@ -393,6 +400,7 @@ class InternalPatientSchema(Schema):
     account_id = fields.String()
     his_patient_id = fields.String()
     name = fields.String()
+    document = fields.String()
     id_number = fields.String()
     phone = fields.String()
     birth_date = fields.String()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
@@ -11,6 +12,19 @@ from services.registration.events import CardBound, PatientAdded, Refusal
 RELATIONS = ("self", "spouse", "parent", "child", "ward", "other")
 GUARDED_RELATIONS = ("child", "ward")
 ADULT_YEARS = 18
+FIRST_BIRTH_DATE = date(1900, 1, 1)
+
+RESIDENT_ID = "resident_id"
+SEXES = ("female", "male")
+
+# What the papers other than the resident ID look like. None of them says birth date or sex; these are given and matched
+# with the HIS.
+_NUMBERS = {
+    "passport": re.compile(r"(?=.*[0-9])[A-Z0-9]{5,9}"),  # ICAO 9303: at most nine letters and digits
+    "hk_macao_permit": re.compile(r"[HM][0-9]{8}([0-9]{2})?"),  # 港澳居民来往内地通行证, with or without its renewals
+    "taiwan_permit": re.compile(r"[0-9]{8}"),  # 台湾居民来往大陆通行证
+}
+DOCUMENTS = (RESIDENT_ID, *_NUMBERS)
 
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _CHECK_DIGITS = "10X98765432"
@@ -18,7 +32,7 @@ _CHECK_DIGITS = "10X98765432"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What an ID number says of its holder; `sex` is female or male."""
+    """What a document says of its holder, or the holder says of themselves; `sex` is female or male."""
 
     birth_date: date
     sex: str
@@ -40,16 +54,25 @@ class Guardian:
     phone: str
     relation: str
     consents: bool
+    document: str = RESIDENT_ID
+    birth_date: date | None = None
+    sex: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AddPatient:
+    """`document` is one of DOCUMENTS, `id_number` its number; birth date and sex are needed where it does not
+    say them."""
+
     account_id: str
     name: str
     id_number: str
     phone: str
     relation: str
     guardian: Guardian | None = None
+    document: str = RESIDENT_ID
+    birth_date: date | None = None
+    sex: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +107,22 @@ def evolve(state: Patient | None, event: Any) -> Patient | None:
     return state
 
 
+def read_document(person: AddPatient | Guardian, today: date) -> Identity:
+    """§7: the number is one of its kind; a birth date or sex that is given beside a resident ID number agrees with it.
+    Residents of Hong Kong, Macao and Taiwan who hold a residence permit (港澳台居民居住证) have a resident ID number.
+    Raises Refusal: id_number_wrong, birth_date_needed."""
+    if person.document == RESIDENT_ID:
+        identity = read_id_number(person.id_number, today)
+        if person.birth_date not in (None, identity.birth_date) or person.sex not in (None, identity.sex):
+            raise Refusal("id_number_wrong")
+        return identity
+    if not _NUMBERS[person.document].fullmatch(person.id_number):
+        raise Refusal("id_number_wrong")
+    if person.birth_date is None or person.sex is None or not FIRST_BIRTH_DATE <= person.birth_date <= today:
+        raise Refusal("birth_date_needed")
+    return Identity(person.birth_date, person.sex)
+
+
 def read_id_number(number: str, today: date) -> Identity:
     """§7: checksum, birth date and sex of a resident ID number (GB 11643-1999): 17 digits and a check digit; the 17th
     is odd for men. Raises Refusal("id_number_wrong")."""
@@ -94,7 +133,7 @@ def read_id_number(number: str, today: date) -> Identity:
         birth_date = date(int(number[6:10]), int(number[10:12]), int(number[12:14]))
     except ValueError as error:
         raise Refusal("id_number_wrong") from error
-    if not date(1900, 1, 1) <= birth_date <= today:
+    if not FIRST_BIRTH_DATE <= birth_date <= today:
         raise Refusal("id_number_wrong")
     return Identity(birth_date, "male" if int(number[16]) % 2 else "female")
 
@@ -109,10 +148,10 @@ def full_years(born: date, day: date) -> int:
 
 
 def check_patient(command: AddPatient, today: date, *, consent_age: int, acting_age: int) -> Identity:
-    """§7 the ID number is one; §26 under `consent_age` a guardian of age consents, under `acting_age` the account is
+    """§7 the document is one; §26 under `consent_age` a guardian of age consents, under `acting_age` the account is
     the guardian's own, who acts.
-    Raises Refusal: id_number_wrong, guardian_needed, guardian_wrong, guardian_must_act."""
-    identity = read_id_number(command.id_number, today)
+    Raises Refusal: id_number_wrong, birth_date_needed, guardian_needed, guardian_wrong, guardian_must_act."""
+    identity = read_document(command, today)
     age = full_years(identity.birth_date, today)
     if age >= consent_age:
         return identity
@@ -120,7 +159,7 @@ def check_patient(command: AddPatient, today: date, *, consent_age: int, acting_
     if guardian is None or not guardian.consents:
         raise Refusal("guardian_needed", age=consent_age)
     try:
-        of_guardian = read_id_number(guardian.id_number, today)
+        of_guardian = read_document(guardian, today)
     except Refusal as refusal:
         raise Refusal("guardian_wrong") from refusal
     if full_years(of_guardian.birth_date, today) < ADULT_YEARS:
@@ -154,6 +193,7 @@ def add_patient(
         account_id=command.account_id,
         his_patient_id=his.his_patient_id,
         relation=command.relation,
+        document=command.document,
         guardian_consented_at=now if guardian else None,
         name=command.name,
         id_number=command.id_number,
@@ -163,6 +203,7 @@ def add_patient(
         guardian_name=guardian.name if guardian else None,
         guardian_id_number=guardian.id_number if guardian else None,
         guardian_phone=guardian.phone if guardian else None,
+        guardian_document=guardian.document if guardian else None,
         guardian_relation=guardian.relation if guardian else None,
     )
 

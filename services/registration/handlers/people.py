@@ -37,13 +37,14 @@ class People:
         self._photos = photos
 
     def add(self, request: Request, command: AddPatient) -> Answer:
-        """The patient's id follows from account and ID number, so that a person is added once however it is asked.
+        """The patient's id follows from account and document, so that a person is added once however it is asked.
         Raises Refusal, Unanswered."""
         now = self._core.clock.now()
         today = shanghai_day(now)
         policy = policy_on(today)
         ages = {"consent_age": policy.guardian_consents_under, "acting_age": policy.guardian_acts_under}
-        number = self._core.vault.blind("id-number", command.id_number)
+        kind = "" if command.document == people.RESIDENT_ID else f"{command.document}:"
+        number = self._core.vault.blind("id-number", f"{kind}{command.id_number}")
         patient_id = derived_id("patient", command.account_id, number)
         people.check_patient(command, today, **ages)
         his = self._his.match(command.name, command.id_number)

@@ -20,6 +20,7 @@ class InternalPatientView(MethodView):
     @routes.access("service", "his")
     @routes.response(200, schemas.InternalPatientSchema, example={
         "patient_id": "5c0e…", "account_id": "2f7c…", "his_patient_id": "P00000001", "name": "林复安",
+        "document": "resident_id",
         "id_number": "11010019680302042X", "phone": "19900000001", "birth_date": "1968-03-02", "sex": "female",
         "relation": "self", "guardian_consented": False,
     })
@@ -32,6 +33,7 @@ class InternalPatientView(MethodView):
             "account_id": added.account_id,
             "his_patient_id": added.his_patient_id,
             "name": added.name,
+            "document": added.document,
             "id_number": added.id_number,
             "phone": added.phone,
             "birth_date": added.birth_date.isoformat() if added.birth_date else None,

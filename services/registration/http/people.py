@@ -17,8 +17,9 @@ from services.registration.http.base import desk, routes
 from services.registration.photos import MAX_UPLOAD_BYTES
 
 _PATIENT = {
-    "patient_id": "5c0e…", "name": "林复安", "id_number": "1101**********1234", "phone": "199****0001",
-    "birth_date": "1968-03-02", "sex": "female", "relation": "self", "guardian_consented": False,
+    "patient_id": "5c0e…", "name": "林复安", "document": "resident_id", "id_number": "1101**********1234",
+    "phone": "199****0001", "birth_date": "1968-03-02", "sex": "female", "relation": "self",
+    "guardian_consented": False,
     "cards": [{"card_id": "C00000001", "kind": "insurance_card", "card_kind": "beijing_insured", "card_no": "0001"}],
 }
 
@@ -33,14 +34,20 @@ class PatientsView(MethodView):
         return {"patients": [_masked(patient) for patient in desk().people.of_account(caller().subject)]}
 
     @routes.access("patient")
-    @routes.arguments(schemas.AddPatientSchema, example={
-        "name": "林复安", "id_number": "11010019680302042X", "phone": "19900000001", "relation": "self",
+    @routes.arguments(schemas.AddPatientSchema, examples={
+        "resident_id": {"value": {
+            "name": "林复安", "id_number": "11010019680302042X", "phone": "19900000001", "relation": "self",
+        }},
+        "passport": {"value": {
+            "name": "AN EXAMPLE", "document": "passport", "id_number": "X1234567", "birth_date": "1968-03-02",
+            "sex": "female", "phone": "19900000001", "relation": "self",
+        }},
     })
     @routes.response(201, schemas.PatientAddedSchema, example={"patient_id": "5c0e…"})
     @routes.command
     @routes.refuses(
-        "invalid_input", "id_number_wrong", "real_name_unmatched", "patient_known", "guardian_needed", "guardian_wrong",
-        "guardian_must_act", "partner_unavailable",
+        "invalid_input", "id_number_wrong", "birth_date_needed", "real_name_unmatched", "patient_known",
+        "guardian_needed", "guardian_wrong", "guardian_must_act", "partner_unavailable",
     )
     def post(self, body: dict[str, Any]) -> ResponseReturnValue:
         """Add a person under their real name (§7), a minor with the guardian's consent (§26)."""
@@ -128,6 +135,7 @@ def _masked(patient: Patient) -> dict[str, Any]:
     return {
         "patient_id": added.patient_id,
         "name": added.name,
+        "document": added.document,
         "id_number": _stars(added.id_number, 4, 4),
         "phone": _stars(added.phone, 3, 4),
         "birth_date": added.birth_date.isoformat() if added.birth_date else None,
@@ -147,4 +155,9 @@ def _masked(patient: Patient) -> dict[str, Any]:
 
 
 def _stars(value: str | None, first: int, last: int) -> str | None:
-    return value and value[:first] + "*" * (len(value) - first - last) + value[-last:]
+    """The ends of a value; of a short one less, so that at least four characters stay hidden."""
+    if value is None:
+        return None
+    if len(value) < first + last + 4:
+        first = last = len(value) // 4
+    return value[:first] + "*" * (len(value) - first - last) + value[-last:]

@@ -12,9 +12,10 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
 from eventkit.web import create_app
+from services.registration.domain.people import HisPerson
 from services.registration.http import routes
 from services.registration.photos import MAX_UPLOAD_BYTES
-from tests.unit.registration.story import DOCTOR, NOTICE, add
+from tests.unit.registration.story import BORN, DOCTOR, NOTICE, add
 from tests.unit.registration.test_handlers import Story
 
 CONDITION = {
@@ -306,3 +307,19 @@ def test_s7_other_services_may_ask_which_devices_are_revoked(api: Api, story: St
     story.devices.revoke(story.account, story.devices.of(story.account)[0]["device_id"])
     assert api.get("/internal/revoked-devices", "service:consult/service").json["devices"] == ["device1"]
     assert api.get("/internal/revoked-devices", f"{story.account}/patient").status_code == 403
+
+
+def test_s7_a_passport_over_http_masked_by_half(api: Api, story: Story) -> None:
+    story.his.people["E12345678"] = HisPerson("P00000009", BORN, "female")
+    body = {"name": "An Example", "document": "passport", "id_number": " e12345678", "phone": "19900000001",
+            "relation": "self"}
+    refused = api.post("/patients", "a9/patient", body)
+    assert (refused.status_code, refused.json["code"]) == (422, "birth_date_needed")
+    whole = {**body, "birth_date": "1968-03-02", "sex": "female"}
+    added = api.post("/patients", "a9/patient", whole)
+    assert added.status_code == 201
+    [patient] = api.get("/patients", "a9/patient").json["patients"]
+    assert (patient["document"], patient["id_number"]) == ("passport", "E1*****78")
+    inside = api.get(f"/internal/patients/{added.json['patient_id']}", "service:his/his").json
+    assert (inside["document"], inside["id_number"]) == ("passport", "E12345678")
+    assert api.post("/patients", "a9/patient", {**whole, "document": "library card"}).status_code == 422

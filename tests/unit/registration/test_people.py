@@ -118,6 +118,101 @@ def test_s26_of_an_adult_no_guardian_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    ("born", "day", "age", "needs"),
+    [
+        (date(2012, 11, 23), date(2026, 11, 22), 14, "guardian_needed"),
+        (date(2012, 11, 23), date(2026, 11, 23), 14, None),  # the birthday itself
+        (date(2012, 2, 29), date(2026, 2, 28), 14, "guardian_needed"),
+        (date(2012, 2, 29), date(2026, 3, 1), 14, None),
+        (date(2018, 11, 23), date(2026, 11, 22), 8, "guardian_must_act"),
+        (date(2018, 11, 23), date(2026, 11, 23), 8, None),
+        (date(2020, 2, 29), date(2028, 2, 28), 8, "guardian_must_act"),
+        (date(2020, 2, 29), date(2028, 2, 29), 8, None),  # a leap year has the birthday
+        (date(2016, 2, 29), date(2024, 2, 29), 8, None),
+    ],
+)
+def test_s26_the_ages_turn_on_the_birthday_also_of_29_february(
+    born: date, day: date, age: int, needs: str | None
+) -> None:
+    command = add(born, relation="other", guardian=GUARDIAN if age == 8 else None)
+    if needs:
+        with pytest.raises(Refusal, match=needs):
+            people.check_patient(command, day, **AGES)
+    else:
+        people.check_patient(command, day, **AGES)
+
+
+PAPERS = [
+    ("passport", "E12345678"), ("passport", "X1234567"), ("passport", "123456789"), ("passport", "AB123"),
+    ("hk_macao_permit", "H12345678"), ("hk_macao_permit", "M1234567801"), ("taiwan_permit", "01234567"),
+]
+
+
+@pytest.mark.parametrize(("document", "number"), PAPERS)
+def test_s7_other_documents_with_birth_date_and_sex_as_given(document: str, number: str) -> None:
+    command = add(document=document, id_number=number, birth_date=BORN, sex="female")
+    added = people.add_patient(command, PATIENT, None, his_person(), NOW, TODAY, **AGES)
+    assert (added.document, added.id_number, added.birth_date, added.sex) == (document, number, BORN, "female")
+    with pytest.raises(Refusal, match="real_name_unmatched"):
+        people.add_patient(command, PATIENT, None, his_person(sex="male"), NOW, TODAY, **AGES)
+
+
+@pytest.mark.parametrize(
+    ("document", "number"),
+    [
+        ("passport", "PASSPORT"), ("passport", "E123"), ("passport", "E1234567890"), ("passport", "e12345678"),
+        ("passport", "E1234 5678"), ("passport", "E１２３４５６７８"), ("hk_macao_permit", "A12345678"),
+        ("hk_macao_permit", "H1234567"), ("hk_macao_permit", "H123456789"), ("taiwan_permit", "1234567"),
+        ("taiwan_permit", "T1234567"), ("taiwan_permit", id_number(BORN)),
+    ],
+)
+def test_s7_what_is_no_such_document(document: str, number: str) -> None:
+    with pytest.raises(Refusal, match="id_number_wrong"):
+        people.read_document(add(document=document, id_number=number, birth_date=BORN, sex="female"), TODAY)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sex": "female"}, {"birth_date": BORN}, {"birth_date": date(2026, 11, 24), "sex": "male"},
+        {"birth_date": date(1899, 12, 31), "sex": "male"},
+    ],
+    ids=["no birth date", "no sex", "born tomorrow", "born before 1900"],
+)
+def test_s7_a_document_that_does_not_say_it_needs_birth_date_and_sex(change: dict[str, Any]) -> None:
+    with pytest.raises(Refusal, match="birth_date_needed"):
+        people.read_document(add(document="passport", id_number="E12345678", **change), TODAY)
+
+
+@pytest.mark.parametrize("change", [{"sex": "male"}, {"birth_date": date(1968, 3, 3)}])
+def test_s7_what_is_given_beside_a_resident_id_agrees_with_it(change: dict[str, Any]) -> None:
+    assert people.read_document(add(birth_date=BORN, sex="female"), TODAY) == people.Identity(BORN, "female")
+    with pytest.raises(Refusal, match="id_number_wrong"):
+        people.read_document(add(**change), TODAY)
+
+
+def test_s7_a_residence_permit_of_hong_kong_macao_or_taiwan_reads_as_a_resident_id() -> None:
+    digits = "810000" + f"{BORN:%Y%m%d}" + "002"
+    weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+    check = "10X98765432"[sum(int(digit) * weight for digit, weight in zip(digits, weights, strict=True)) % 11]
+    assert people.read_id_number(digits + check, TODAY) == people.Identity(BORN, "female")
+
+
+@pytest.mark.parametrize(
+    ("born", "refusal"), [(date(2008, 11, 23), None), (date(2008, 11, 24), "guardian_wrong"), (None, "guardian_wrong")]
+)
+def test_s26_a_guardian_with_a_passport_is_of_age_too(born: date | None, refusal: str | None) -> None:
+    guardian = replace(GUARDIAN, document="passport", id_number="E12345678", birth_date=born, sex="male")
+    command = add(UNDER_14, guardian=guardian)
+    if refusal:
+        with pytest.raises(Refusal, match=refusal):
+            people.check_patient(command, TODAY, **AGES)
+    else:
+        added = people.add_patient(command, PATIENT, None, his_person(UNDER_14), NOW, TODAY, **AGES)
+        assert (added.guardian_document, added.guardian_id_number) == ("passport", "E12345678")
+
+
+@pytest.mark.parametrize(
     ("patient", "his", "refusal"),
     [
         (Patient(ADDED), his_person(), "patient_known"),

@@ -63,7 +63,7 @@ class RacingBackend(MemoryBackend):
 
 class FakeHis:
     def __init__(self) -> None:
-        self.people: dict[str, HisPerson] = {}
+        self.people: dict[str, HisPerson] = {}  # by number
         self.cards = {"1000000001": HisCard("C1", "beijing_insured")}
 
     def match(self, name: str, id_number: str) -> HisPerson | None:
