@@ -65,6 +65,7 @@ def docker_trouble() -> str:
     """Why Docker cannot give the parts, or nothing. An engine that cannot have the images is as good as none."""
     import docker.errors
     import requests
+    from testcontainers.core.config import testcontainers_config as config
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # docker-py leaves its socket open when nobody answers
@@ -75,7 +76,7 @@ def docker_trouble() -> str:
     if client is None:
         return "no Docker engine answers"
     with contextlib.closing(client):
-        for image in (KAFKA_IMAGE, MONGO_IMAGE):
+        for image in (KAFKA_IMAGE, MONGO_IMAGE, *([] if config.ryuk_disabled else [config.ryuk_image])):
             try:
                 client.images.get(image)
             except docker.errors.ImageNotFound:
@@ -118,9 +119,16 @@ def from_docker(running: contextlib.ExitStack) -> Parts:
     mongo = DockerContainer(MONGO_IMAGE).with_command(f"--replSet rs0 --bind_ip_all --port {mongo_port}")
     mongo = mongo.with_bind_ports(mongo_port, mongo_port)
 
+    def wait(container: DockerContainer, ready: Probe) -> None:
+        try:
+            asyncio.run(until_healthy(ready, PATIENCE))
+        except TimeoutError as late:
+            out, err = container.get_logs()
+            pytest.fail(f"{container.image}: {late}\n{(out + err).decode(errors='replace')[-3000:]}")
+
     kafka_host, mongo_host = start(kafka), start(mongo)
-    wait(kafka_ready(kafka_host, kafka_port))
-    wait(replica_set_ready([mongo_port], mongo_host))
+    wait(kafka, kafka_ready(kafka_host, kafka_port))
+    wait(mongo, replica_set_ready([mongo_port], mongo_host))
     url = f"mongodb://{mongo_host}:{mongo_port}/?replicaSet=rs0"
     return Parts("docker", url, f"{kafka_host}:{kafka_port}")
 
@@ -129,10 +137,6 @@ def engine_host() -> str:
     from testcontainers.core.docker_client import DockerClient
 
     return str(DockerClient().host())
-
-
-def wait(ready: Probe) -> None:
-    asyncio.run(until_healthy(ready, PATIENCE))
 
 
 def fresh_home(kind: str) -> Path:
