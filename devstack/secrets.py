@@ -4,6 +4,7 @@
     master_key            32 random bytes in base64: wraps the keys of patients
     clients/<name>        the shared secret of a token client, or of signed calls to or from a partner
     clients.json          what registration knows of them: {name: {"sha256": hex of the secret, "roles": [...]}}
+    pharmacy-ca/          sample authority of electronic signatures, made by `python -m services.pharmacy.authority`
     wechatpay/            merchant and platform keys, made by `python -m partners.wechatpay keys`
 
 The secrets in clients/ are 256 random bits, so that a plain SHA-256 is enough to know them by: nothing can be guessed.
@@ -48,6 +49,11 @@ def make(folder: Path) -> None:
     if not (folder / "wechatpay" / "merchant.json").exists():
         subprocess.run(
             [sys.executable, "-m", "partners.wechatpay", "keys", str(folder / "wechatpay")],
+            cwd=REPO, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+    if not (folder / "pharmacy-ca" / "ca_cert.pem").exists():
+        subprocess.run(
+            [sys.executable, "-m", "services.pharmacy.authority", str(folder / "pharmacy-ca")],
             cwd=REPO, check=True, capture_output=True, text=True,
         )  # fmt: skip
 

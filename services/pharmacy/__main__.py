@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from environs.exceptions import EnvError
+
 from eventkit.core import Core
 from eventkit.main import Service, Work, main
 from eventkit.signing import partner_secret
 from eventkit.web import Routes
 from services.pharmacy import catalogue, policies, read_model
+from services.pharmacy.authority import Authority
 from services.pharmacy.courier import CourierApi
 from services.pharmacy.events import registry
 from services.pharmacy.handlers import Handlers
@@ -19,8 +22,16 @@ from services.pharmacy.streams.dispatch import dispatch
 
 
 def handlers(core: Core) -> Handlers:
-    pens = Signatures(core.database, core.vault)
+    pens = Signatures(core.database, core.vault, authority(core))
     return Handlers(core.store, core.clock, pens, catalogue.drugs(), tuple(catalogue.couriers()))
+
+
+def authority(core: Core) -> Authority:
+    """Raises EnvError when FUZHEN_SECRETS holds none."""
+    try:
+        return Authority(core.env.path("FUZHEN_SECRETS") / "pharmacy-ca")
+    except (OSError, TypeError, ValueError) as error:
+        raise EnvError('Environment variable "FUZHEN_SECRETS" names a folder without pharmacy-ca/') from error
 
 
 def courier(core: Core) -> CourierApi:
@@ -34,7 +45,8 @@ def courier(core: Core) -> CourierApi:
 
 def routes(core: Core) -> list[Routes]:
     stock = Stock(core.env.str("FUZHEN_HIS_URL"), partner_secret(core.env, "his-api"))
-    return [make_routes(Counter(handlers(core), Queue(core.database), courier(core), core.clock, stock.of))]
+    pem = authority(core).pem
+    return [make_routes(Counter(handlers(core), Queue(core.database), courier(core), core.clock, stock.of, pem))]
 
 
 def work(core: Core) -> Work:

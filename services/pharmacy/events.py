@@ -86,7 +86,8 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """`value` is base64 of an ECDSA (P-256, SHA-256) signature in DER over the canonical content."""
+    """`value` is base64 of a detached CMS signature in DER over the canonical content (RFC 5652; ECDSA P-256, SHA-256);
+    `key_id` is the serial number of the signer's certificate, in hex."""
 
     key_id: str
     value: str
@@ -175,6 +176,8 @@ class PrescriptionReviewed:
     pharmacist_id: str
     outcome: str
     reason: str | None = personal()
+    reviewed_at: datetime | None = None
+    signature: Signature | None = personal()
 
 
 @registry.event("PrescriptionReturned", topic=PRESCRIPTIONS, key="visit_id")

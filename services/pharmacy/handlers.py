@@ -28,7 +28,7 @@ SILENCE = timedelta(hours=6)  # the courier tells by itself; whoever is silent f
 
 
 class Pens(Protocol):
-    def pen_of(self, doctor_id: str) -> Callable[[bytes], Signature]: ...
+    def pen_of(self, role: str, subject: str) -> Callable[[bytes], Signature]: ...
 
     def holds(self, signed: PrescriptionSigned) -> bool: ...
 
@@ -112,7 +112,7 @@ class Handlers:
         """Also signs a returned prescription again, when `prescription_id` stands already. Answers 201. `stock` is what
         the hospital said to have, None when it said nothing."""
         visit, own = care_stream(command.visit_id), prescription_stream(command.prescription_id)
-        pen = self._pens.pen_of(command.doctor_id)
+        pen = self._pens.pen_of("doctor", command.doctor_id)
 
         def decide(known: Histories) -> Decision:
             state = _prescription(known, command.prescription_id)
@@ -160,6 +160,7 @@ class Handlers:
     def review(self, request: Request, prescription_id: str, by: Review) -> Answer:
         signed = self.prescription(prescription_id).facts
         visit, own = care_stream(signed.visit_id), prescription_stream(prescription_id)
+        pen = self._pens.pen_of("pharmacist", by.pharmacist_id)
 
         def decide(known: Histories) -> Decision:
             state = _prescription(known, prescription_id)
@@ -167,7 +168,9 @@ class Handlers:
             if booked is None:  # signing needed it
                 raise Refusal("not_found")
             command = ReviewPrescription(by.pharmacist_id, by.outcome, by.reason, self._pens.holds(state.facts))
-            events = prescriptions.review(command, state, booked, self._clock.now())
+            reviewed, *then = prescriptions.review(command, state, booked, self._clock.now())
+            content = prescriptions.canonical_review(reviewed, state.facts)
+            events = [replace(reviewed, signature=pen(content)), *then]
             return Decision(_on(own, events), answer=_state_after(prescription_id, state, events))
 
         return self._store.execute(request, [visit, own], decide)

@@ -17,7 +17,7 @@ from eventkit.events import Refusal
 from eventkit.ids import new_id
 from eventkit.store import Request
 from eventkit.web import Routes, caller, command_request, correlation_id
-from services.pharmacy import catalogue, schemas, sheets
+from services.pharmacy import catalogue, evidence, schemas, sheets
 from services.pharmacy.courier import CourierApi
 from services.pharmacy.domain.parcel import Report
 from services.pharmacy.domain.prescription import (
@@ -51,6 +51,7 @@ class Counter:
     courier: CourierApi
     clock: Clock
     stock: Callable[[Sequence[str]], Mapping[str, int] | None]
+    authority_pem: str
 
     def shown_to(self, who: Caller, prescription_id: str) -> Prescription:
         """Raises Refusal `not_found` for what is foreign as for what is absent (§31)."""
@@ -118,6 +119,23 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
         def get(self, prescription_id: str) -> Body:
             """The prescription sheet."""
             return sheets.sheet(counter.shown_to(caller(), prescription_id), staff=_is_staff())
+
+
+    @routes.route("/prescriptions/<prescription_id>/evidence")
+    class Evidence(MethodView):
+        @routes.access("patient", "doctor", "pharmacist")
+        @routes.response(200, schemas.EvidenceSchema, example=schemas.EVIDENCE)
+        @routes.refuses("not_found", "not_issued")
+        def get(self, prescription_id: str) -> Body:
+            """What was signed, and the signatures, for `openssl cms -verify` (§24). To patients once in effect."""
+            found = counter.shown_to(caller(), prescription_id)
+            if not _is_staff() and found.issued is None:
+                raise Refusal("not_issued")
+            return {
+                "prescription_id": prescription_id,
+                "authority_certificate": counter.authority_pem,
+                "documents": evidence.documents(found),
+            }
 
 
 def _for_doctors(routes: Routes, counter: Counter) -> None:

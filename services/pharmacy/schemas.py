@@ -45,7 +45,7 @@ SHEET = {
         **WANTED["lines"][0], "dose": "每次3粒,一日3次,5天", "name": "苏黄止咳胶囊 0.45g×24粒", "form": "胶囊",
         "unit": "盒", "price_fen": 5260, "amount_fen": 10520,
     }],
-    "signature": {"algorithm": "ES256, DER", "key_id": "0c5f…", "value": "MEUCIQ…"},
+    "signature": {"algorithm": "CMS (PKCS#7) detached", "key_id": "0c5f…", "value": "MIIC…"},
 }  # fmt: skip
 DRUGS = {
     "sample": True,
@@ -53,6 +53,13 @@ DRUGS = {
         "drug_code": "W007", "name": "苏黄止咳胶囊 0.45g×24粒", "kind": "western", "form": "胶囊", "unit": "盒",
         "price_fen": 5260, "generic": "苏黄止咳胶囊", "en": "Suhuang Zhike capsules", "atc": "TCM", "limit_unit": "粒",
         "max_single": 3.0, "max_daily": 9.0, "notes": ["高血压、心脏病患者慎用"],
+    }],
+}  # fmt: skip
+EVIDENCE = {
+    "prescription_id": SIGNED["prescription_id"], "authority_certificate": "-----BEGIN CERTIFICATE-----\n…",
+    "documents": [{
+        "document": "prescription", "role": "doctor", "signer": "d-lin", "content": "{\"amount_fen\":10520,…}",
+        "certificate_serial": "0c5f…", "signature": "MIIC…",
     }],
 }  # fmt: skip
 WAITING = {
@@ -192,6 +199,21 @@ class SignatureSchema(Schema):
     algorithm = fields.String(required=True)
     key_id = fields.String(required=True)
     value = fields.String(required=True)
+
+
+class DocumentSchema(Schema):
+    document = fields.String(required=True, metadata={"enum": ["prescription", "second_signature", "review"]})
+    role = fields.String(required=True)
+    signer = fields.String(required=True)
+    content = fields.String(required=True, metadata={"description": "what is signed, in UTF-8, to the byte"})
+    certificate_serial = fields.String(required=True)
+    signature = fields.String(required=True, metadata={"description": "CMS (PKCS#7), detached, DER in base64"})
+
+
+class EvidenceSchema(Schema):
+    prescription_id = fields.String(required=True)
+    authority_certificate = fields.String(required=True, metadata={"description": "PEM"})
+    documents = fields.List(fields.Nested(DocumentSchema), required=True)
 
 
 class ChosenSchema(Schema):

@@ -13,6 +13,8 @@ from services.pharmacy.domain.parcel import Parcel
 from services.pharmacy.domain.prescription import Prescription
 from services.pharmacy.events import Line, Sheet
 
+ALGORITHM = "CMS (PKCS#7) detached, ECDSA P-256 with SHA-256, DER in base64"
+
 
 def may_see(caller: Caller, prescription: Prescription) -> bool:
     """The patient's own account, the doctor who signed, any pharmacist. To everybody else it does not exist."""
@@ -74,7 +76,7 @@ def sheet(prescription: Prescription, *, staff: bool) -> dict[str, Any]:
         shown |= {
             "diagnosis": signed.sheet.diagnosis,
             "lines": [_line(line) for line in signed.sheet.lines],
-            "signature": {"algorithm": "ECDSA P-256, SHA-256, DER in base64", **asdict(signed.signature)},
+            "signature": {"algorithm": ALGORITHM, **asdict(signed.signature)},
         }
         shown |= _more(signed.sheet, staff=staff)
     if prescription.delivery:

@@ -1,8 +1,8 @@
-"""The doctors' electronic signatures (§24): one ECDSA key a doctor, made and held by the pharmacy.
+"""The electronic signatures of doctors and pharmacists (§24, §25): CMS over the canonical content, verifiable offline.
 
-`doctor_keys: {_id: doctor_id, key_id, public: DER, sealed}`. The private key is sealed by the vault. This proves that
-what is dispensed is what was signed through this doctor's login; certificates of an authority, with the key in the
-doctor's own hands, are a later step and would replace this file alone.
+`signing_keys: {_id: "<role>:<id>", certificate: DER, sealed}`: one key and one certificate a person, made at the first
+signature; the private key is sealed by the vault. This proves that what is dispensed is what was signed through this
+person's login. Keys in their own hands (a card, a phone) would replace this file alone.
 """
 
 from __future__ import annotations
@@ -12,71 +12,85 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
 from pymongo import WriteConcern
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from eventkit.vault import Vault
-from services.pharmacy.domain.prescription import canonical
+from services.pharmacy import cms
+from services.pharmacy.authority import Authority
+from services.pharmacy.domain.prescription import canonical, canonical_second
 from services.pharmacy.events import PrescriptionSigned, Signature
 
-_ALGORITHM = ec.ECDSA(hashes.SHA256())
+DOCTOR, PHARMACIST = "doctor", "pharmacist"
 
 
 class Signatures:
-    def __init__(self, database: Database[dict[str, Any]], vault: Vault) -> None:
-        self._keys = database.get_collection("doctor_keys", write_concern=WriteConcern(w="majority", j=True))
+    def __init__(self, database: Database[dict[str, Any]], vault: Vault, authority: Authority) -> None:
+        self._keys = database.get_collection("signing_keys", write_concern=WriteConcern(w="majority", j=True))
         self._vault = vault
+        self.authority = authority
 
-    def pen_of(self, doctor_id: str) -> Callable[[bytes], Signature]:
-        """What signs for this doctor; the key is made at the first signature. Raises StoreUnavailable."""
-        row = self._keys.find_one({"_id": doctor_id}) or self._create(doctor_id)
-        private = self._vault.open_bytes(_holder(doctor_id), bytes(row["sealed"]), f"doctor_keys/{doctor_id}")
+    def pen_of(self, role: str, subject: str) -> Callable[[bytes], Signature]:
+        """What signs for this person. Raises StoreUnavailable."""
+        holder = f"{role}:{subject}"
+        row = self._keys.find_one({"_id": holder}) or self._create(role, subject)
+        private = self._vault.open_bytes(holder, bytes(row["sealed"]), f"signing_keys/{holder}")
         if private is None:
-            raise LookupError(f"the signing key of {doctor_id} is erased")
-        key = serialization.load_der_private_key(private, None)
+            raise LookupError(f"the signing key of {holder} is erased")
+        key = load_der_private_key(private, None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise TypeError("not an elliptic-curve key")
-        return lambda content: Signature(row["key_id"], base64.b64encode(key.sign(content, _ALGORITHM)).decode())
+        return pen(x509.load_der_x509_certificate(bytes(row["certificate"])), key)
 
     def holds(self, signed: PrescriptionSigned) -> bool:
-        """Whether the doctor's key signed this very content."""
-        content = canonical(signed)
-        row = self._keys.find_one({"_id": signed.doctor_id})
-        if row is None or signed.signature is None or row["key_id"] != signed.signature.key_id:
-            return False
-        key = serialization.load_der_public_key(bytes(row["public"]))
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            return False
-        try:
-            key.verify(base64.b64decode(signed.signature.value), content, _ALGORITHM)
-        except (InvalidSignature, ValueError):
-            return False
-        return hashlib.sha256(content).hexdigest() == signed.content_sha256
+        return holds(signed, self.authority.certificate)
 
-    def _create(self, doctor_id: str) -> dict[str, Any]:
+    def _create(self, role: str, subject: str) -> dict[str, Any]:
         key = ec.generate_private_key(ec.SECP256R1())
-        private = key.private_bytes(
-            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        public = key.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        private = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        holder = f"{role}:{subject}"
         row = {
-            "_id": doctor_id,
-            "key_id": hashlib.sha256(public).hexdigest()[:32],
-            "public": public,
-            "sealed": self._vault.seal_bytes(_holder(doctor_id), private, f"doctor_keys/{doctor_id}"),
+            "_id": holder,
+            "certificate": self.authority.issue(role, subject, key.public_key()).public_bytes(Encoding.DER),
+            "sealed": self._vault.seal_bytes(holder, private, f"signing_keys/{holder}"),
         }
         try:
             self._keys.insert_one(row)
         except DuplicateKeyError:  # two first signatures met: one key stands
-            return self._keys.find_one({"_id": doctor_id}) or row
+            return self._keys.find_one({"_id": holder}) or row
         return row
 
 
-def _holder(doctor_id: str) -> str:
-    return f"doctor:{doctor_id}"
+def pen(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Callable[[bytes], Signature]:
+    """`key_id` is the certificate's serial number in hex, `value` the CMS in base64."""
+    serial = f"{certificate.serial_number:x}"
+    return lambda content: Signature(serial, base64.b64encode(cms.sign(content, certificate, key)).decode())
+
+
+def holds(signed: PrescriptionSigned, authority: x509.Certificate) -> bool:
+    """Whether this doctor signed this very content, and, where something spoke against it, signed that too."""
+    content, second = canonical(signed), canonical_second(signed)
+    if hashlib.sha256(content).hexdigest() != signed.content_sha256:
+        return False
+    if not _by(DOCTOR, signed.doctor_id, signed.signature, content, authority):
+        return False
+    return second is None or _by(DOCTOR, signed.doctor_id, signed.second_signature, second, authority)
+
+
+def _by(role: str, subject: str, signature: Signature | None, content: bytes, authority: x509.Certificate) -> bool:
+    if signature is None:
+        return False
+    try:
+        seal = cms.verify(base64.b64decode(signature.value), content, authority)
+    except (cms.Broken, ValueError):
+        return False
+    return (seal.role, seal.subject) == (role, subject)

@@ -145,7 +145,7 @@ class Prescription:
 def evolve(state: Prescription, event: object) -> Prescription:
     match event:
         case PrescriptionSigned():
-            return replace(state, state=IN_REVIEW, signed=event)
+            return replace(state, state=IN_REVIEW, signed=event, reviewed=None)  # that review was of another content
         case PrescriptionReviewed():
             return replace(state, reviewed=event)
         case PrescriptionReturned():
@@ -275,6 +275,18 @@ def canonical_second(signed: PrescriptionSigned) -> bytes | None:
     })
 
 
+def canonical_review(reviewed: PrescriptionReviewed, signed: PrescriptionSigned) -> bytes:
+    """What the pharmacist signs (§24): the outcome, over the content by its hash."""
+    return _bytes({
+        "prescription_id": reviewed.prescription_id,
+        "content_sha256": signed.content_sha256,
+        "pharmacist_id": reviewed.pharmacist_id,
+        "outcome": reviewed.outcome,
+        "reason": reviewed.reason,
+        "reviewed_at": _instant(reviewed.reviewed_at) if reviewed.reviewed_at else None,
+    })
+
+
 def _bytes(content: Mapping[str, object]) -> bytes:
     return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
@@ -370,8 +382,13 @@ def _refuse_out_of_stock(
             raise Refusal("out_of_stock", drug=drug.name)
 
 
-def review(command: ReviewPrescription, state: Prescription, booked: CareBooked, now: datetime) -> list[object]:
-    """§24: pass puts it in effect; refuse ends it; return lets the doctor sign again. The last two say why."""
+def review(
+    command: ReviewPrescription, state: Prescription, booked: CareBooked, now: datetime
+) -> tuple[PrescriptionReviewed, object]:
+    """§24: pass puts it in effect; refuse ends it; return lets the doctor sign again. The last two say why.
+
+    The review comes without the pharmacist's signature, which the caller puts on.
+    """
     signed = state.facts
     _refuse_over(state)
     if state.state != IN_REVIEW:
@@ -381,12 +398,13 @@ def review(command: ReviewPrescription, state: Prescription, booked: CareBooked,
     if command.outcome != PASS and not command.reason.strip():
         raise Refusal("reason_missing")
     reviewed = PrescriptionReviewed(
-        signed.prescription_id, signed.patient_id, command.pharmacist_id, command.outcome, command.reason or None
-    )
+        signed.prescription_id, signed.patient_id, command.pharmacist_id, command.outcome, command.reason or None,
+        reviewed_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
+    )  # fmt: skip
     if command.outcome == REFUSE:
-        return [reviewed, PrescriptionVoided(signed.prescription_id, signed.visit_id, "refused")]
+        return reviewed, PrescriptionVoided(signed.prescription_id, signed.visit_id, "refused")
     if command.outcome == RETURN:
-        return [reviewed, PrescriptionReturned(signed.prescription_id, signed.visit_id, command.pharmacist_id)]
+        return reviewed, PrescriptionReturned(signed.prescription_id, signed.visit_id, command.pharmacist_id)
     if not command.signature_holds:
         raise Refusal("signature_broken")
     issued = PrescriptionIssued(
@@ -402,7 +420,7 @@ def review(command: ReviewPrescription, state: Prescription, booked: CareBooked,
         signed_at=signed.signed_at,
         valid_until=signed.valid_until,
     )
-    return [reviewed, issued]
+    return reviewed, issued
 
 
 # --- the two ways to the drugs, and the ends without them ---

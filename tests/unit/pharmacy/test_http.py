@@ -72,6 +72,7 @@ def notice(client: FlaskClient, body: Any = NOTICE, key: bytes = NOTICE_KEY, age
         ("/visits/v1/prescriptions", {PATIENT, DOCTOR, PHARMACIST}),
         ("/prescriptions/rx1", {PATIENT, DOCTOR, PHARMACIST}),
         ("/prescriptions/rx1/parcel", {PATIENT, DOCTOR, PHARMACIST}),
+        ("/prescriptions/rx1/evidence", {PATIENT, DOCTOR, PHARMACIST}),
         ("/internal/prescriptions/rx1", {HIS, SERVICE}),
         ("/review-queue", {PHARMACIST}),
         ("/couriers", {PATIENT, STRANGER, PHARMACIST}),
@@ -291,7 +292,7 @@ def test_examples_are_what_their_schema_takes(schema: type[Schema], example: dic
 
 def test_every_operation_says_what_it_refuses_and_all_of_it_is_in_the_catalogue(client: FlaskClient) -> None:
     paths = client.get("/api/pharmacy/openapi.json").json["paths"]  # type: ignore[index]
-    assert len(paths) == 11
+    assert len(paths) == 12
     for path, operations in paths.items():
         for method in ("get", "post"):
             if method not in operations:

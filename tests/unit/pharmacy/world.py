@@ -49,8 +49,8 @@ class OpenSealer:
 class Pens:
     """Signs by copying: whoever changes the content breaks it."""
 
-    def pen_of(self, doctor_id: str) -> Callable[[bytes], Signature]:
-        return lambda content: Signature(doctor_id, content.hex())
+    def pen_of(self, role: str, subject: str) -> Callable[[bytes], Signature]:
+        return lambda content: Signature(f"{role}:{subject}", content.hex())
 
     def holds(self, signed: PrescriptionSigned) -> bool:
         return signed.signature is not None and signed.signature.value == canonical(signed).hex()
@@ -91,7 +91,7 @@ class World:
         self.inbox = policies.inboxes(self.handlers)[policies.GROUP]
         queue: Any = SimpleNamespace(waiting=lambda now: [{"prescription_id": f"waiting at {now}"}])
         self.shelf: dict[str, int] | None = dict.fromkeys(catalogue.drugs(), 10_000)
-        self.counter = Counter(self.handlers, queue, self.courier, self.clock, lambda codes: self.shelf)
+        self.counter = Counter(self.handlers, queue, self.courier, self.clock, lambda codes: self.shelf, "PEM")
         self._numbers = iter(range(1_000_000))
 
     # --- what is done ---
