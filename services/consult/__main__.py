@@ -15,6 +15,7 @@ from services.consult.events import registry
 from services.consult.handlers import Handlers
 from services.consult.http import routes_for
 from services.consult.jobs import jobs
+from services.consult.livekit import LiveKit
 from services.consult.policies import inboxes
 from services.consult.read_model import Consults
 
@@ -39,7 +40,7 @@ def _close_when_stopping(hub: live.Hub) -> None:
 
 def work(core: Core) -> Work:
     handlers = Handlers(core)
-    return Work(jobs=jobs(handlers), views=[Consults(core).view], inboxes=inboxes(handlers))
+    return Work(jobs=jobs(handlers, LiveKit.from_env(core.env)), views=[Consults(core).view], inboxes=inboxes(handlers))
 
 
 def prepare(core: Core) -> None:

@@ -14,6 +14,11 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from services.consult.events import (
+    CallEnded,
+    CallJoined,
+    CallOpened,
+    CallStarted,
+    CallWord,
     CancelReason,
     ConsultAbandoned,
     ConsultAccepted,
@@ -26,9 +31,11 @@ from services.consult.events import (
     Event,
     MediaKept,
     MediaKind,
+    Medium,
     MessagePosted,
     Notice,
     Refusal,
+    Side,
 )
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -45,7 +52,8 @@ OPEN: tuple[Status, ...] = ("waiting", "accepted")
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The numbers that a hospital sets, for visits from day `valid_from` on. `longest_text` counts characters;
-    `most_media` the pictures and voice clips that one side may upload in a visit."""
+    `most_media` the pictures and voice clips that one side may upload in a visit; a call of which nothing was heard
+    for `longest_call` is taken as ended."""
 
     valid_from: date
     warn_after: timedelta
@@ -54,6 +62,7 @@ class Policy:
     most_messages: int
     longest_voice: timedelta
     most_media: int
+    longest_call: timedelta
 
 
 POLICIES = (
@@ -65,6 +74,7 @@ POLICIES = (
         most_messages=500,
         longest_voice=timedelta(seconds=60),
         most_media=60,
+        longest_call=timedelta(hours=1),
     ),
 )
 
@@ -136,7 +146,7 @@ class PostMessage:
     """`author_id` is an account for the patient's side, a doctor for the other. A picture or voice clip has been
     uploaded before, as `media_id`."""
 
-    sender: Literal["patient", "doctor"]
+    sender: Side
     author_id: str
     text: str = ""
     kind: Literal["text", "picture", "voice"] = "text"
@@ -145,7 +155,7 @@ class PostMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepMedia:
-    sender: Literal["patient", "doctor"]
+    sender: Side
     author_id: str
     media_id: str
     kind: MediaKind
@@ -157,13 +167,38 @@ class ShowPrescription:
     prescription_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    doctor_id: str
+    medium: Medium
+
+
+@dataclass(frozen=True, slots=True)
+class NoteCall:
+    """What the server of the calls tells: the room began, `side` joined, the room ended."""
+
+    call_id: str
+    what: Literal["started", "joined", "ended"]
+    side: Side | None = None
+
+
 # --- state
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    call_id: str
+    medium: Medium
+    opened_at: datetime
+    started: bool = False
+    joined: frozenset[Side] = frozenset()
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Consult:
-    """`messages` is the number of the last one. `answered`: the doctor has written or prescribed (§27). `media` is what
-    was uploaded, `shown` what messages refer to."""
+    """`messages` is the number of the last one. `answered`: the doctor has written, prescribed, or spoken with the
+    patient (§27). `media` is what was uploaded, `shown` what messages refer to; `call` is the last of `calls`."""
 
     status: Status = "absent"
     visit: ConsultScheduled | None = None
@@ -176,6 +211,8 @@ class Consult:
     warned: bool = False
     media: Mapping[str, MediaKept] = field(default_factory=dict)
     shown: frozenset[str] = frozenset()
+    calls: int = 0
+    call: Call | None = None
 
 
 def evolve(consult: Consult, event: Event) -> Consult:
@@ -205,6 +242,21 @@ def evolve(consult: Consult, event: Event) -> Consult:
             )
         case MediaKept():
             return replace(consult, media={**consult.media, event.media_id: event})
+        case CallOpened():
+            return replace(
+                consult, calls=consult.calls + 1, call=Call(event.call_id, event.medium, event.opened_at)
+            )
+        case CallStarted() if consult.call is not None:
+            return replace(consult, call=replace(consult.call, started=True))
+        case CallJoined() if consult.call is not None:
+            joined = consult.call.joined | {event.side}
+            return replace(
+                consult, call=replace(consult.call, joined=joined), answered=consult.answered or len(joined) == 2
+            )
+        case CallEnded() if consult.call is not None:
+            return replace(consult, call=replace(consult.call, ended=True))
+        case _:  # of a call that was never opened
+            return consult
 
 
 # --- decisions
@@ -259,8 +311,8 @@ def decline(command: DeclineConsult, consult: Consult, now: datetime) -> list[Ev
 
 def finish(command: FinishConsult, consult: Consult, now: datetime) -> list[Event]:
     """§28: with a record, every part of it: 主诉、现病史、诊断 with its ICD-10 code、建议; 中医证候 where the doctor
-    treats by Chinese medicine. Refuses: not_found, consult_over, not_accepted, record_incomplete, diagnosis_code, syndrome_name.
-    """
+    treats by Chinese medicine. Refuses: not_found, consult_over, not_accepted, record_incomplete, diagnosis_code,
+    syndrome_name."""
     visit = _of_doctor(consult, command.doctor_id)
     _still_open(consult, visit, now)
     if consult.status != "accepted":
@@ -388,7 +440,59 @@ def keep_media(command: KeepMedia, consult: Consult, now: datetime) -> list[Even
     ]
 
 
-def may_see(consult: Consult, media_id: str, role: Literal["patient", "doctor"]) -> None:
+def open_call(command: OpenCall, consult: Consult, now: datetime) -> list[Event]:
+    """§17: the doctor calls. Nothing when a call of that medium is open already; one of the other takes its place.
+    Refuses: not_found, consult_over, not_accepted, conversation_full."""
+    visit = may_write("doctor", command.doctor_id, consult, now)
+    call = current_call(consult, now)
+    if call is not None and call.medium == command.medium:
+        return []
+    if consult.messages >= policy_on(visit.day).most_messages:
+        raise Refusal("conversation_full", most=policy_on(visit.day).most_messages)
+    call_id = f"{visit.visit_id}.{consult.calls + 1}"
+    return [
+        CallOpened(visit_id=visit.visit_id, call_id=call_id, medium=command.medium, opened_at=now),
+        _call_word(visit, consult, call_id, command.medium, now),
+    ]
+
+
+def join_call(side: Side, subject: str, call_id: str, consult: Consult, now: datetime) -> Call:
+    """§17: the call that this person may join now. Refuses: not_found, consult_over, not_accepted, call_over."""
+    may_write(side, subject, consult, now)
+    call = current_call(consult, now)
+    if call is None or call.call_id != call_id:
+        raise Refusal("call_over")
+    return call
+
+
+def note_call(command: NoteCall, consult: Consult, now: datetime) -> list[Event]:
+    """What became of the last call. Nothing for another call, for news told twice or out of order after its end.
+    §28: hanging up ends the call and not the visit; the patient is told so while it goes on."""
+    visit, call = consult.visit, consult.call
+    if visit is None or call is None or call.call_id != command.call_id or call.ended:
+        return []
+    match command.what:
+        case "started" if not call.started:
+            return [CallStarted(visit_id=visit.visit_id, call_id=call.call_id, started_at=now)]
+        case "joined" if command.side is not None and command.side not in call.joined:
+            return [CallJoined(visit_id=visit.visit_id, call_id=call.call_id, side=command.side, joined_at=now)]
+        case "ended":
+            ended = CallEnded(visit_id=visit.visit_id, call_id=call.call_id, ended_at=now)
+            told = [_call_word(visit, consult, call.call_id, "ended", now)] if consult.status in OPEN else []
+            return [ended, *told]
+        case _:
+            return []
+
+
+def current_call(consult: Consult, now: datetime) -> Call | None:
+    """The call that can be joined."""
+    call, visit = consult.call, consult.visit
+    if call is None or visit is None or call.ended:
+        return None
+    return call if now < call.opened_at + policy_on(visit.day).longest_call else None
+
+
+def may_see(consult: Consult, media_id: str, role: Side) -> None:
     """§31: what a message shows is for both sides, what was only uploaded for whoever did. Refuses: not_found."""
     kept = consult.media.get(media_id)
     if kept is None or (media_id not in consult.shown and kept.sender != role):
@@ -396,7 +500,7 @@ def may_see(consult: Consult, media_id: str, role: Literal["patient", "doctor"])
 
 
 def may_write(
-    sender: Literal["patient", "doctor"], author_id: str, consult: Consult, now: datetime
+    sender: Side, author_id: str, consult: Consult, now: datetime
 ) -> ConsultScheduled:
     """§17: the visit in which this author may write now. Refuses: not_found, consult_over, not_accepted."""
     visit = may_read(consult, sender, author_id)
@@ -427,7 +531,7 @@ def show_prescription(command: ShowPrescription, consult: Consult, now: datetime
     ]
 
 
-def may_read(consult: Consult, role: Literal["patient", "doctor"], subject: str) -> ConsultScheduled:
+def may_read(consult: Consult, role: Side, subject: str) -> ConsultScheduled:
     """The visit, for its patient's account or its doctor, also after its end (§31). Refuses: not_found."""
     return _of_doctor(consult, subject) if role == "doctor" else _of_account(consult, subject)
 
@@ -470,6 +574,21 @@ def _notice(visit: ConsultScheduled, consult: Consult, notice: Notice, now: date
         kind="text",
         posted_at=now,
         notice=notice,
+    )
+
+
+def _call_word(visit: ConsultScheduled, consult: Consult, call_id: str, word: CallWord, now: datetime) -> MessagePosted:
+    number = consult.messages + 1
+    return MessagePosted(
+        visit_id=visit.visit_id,
+        patient_id=visit.patient_id,
+        message_id=_message_id(visit, number),
+        number=number,
+        sender="system",
+        kind="text",
+        posted_at=now,
+        call_id=call_id,
+        call=word,
     )
 
 

@@ -22,6 +22,9 @@ CancelReason = Literal["missed", "declined", "silent", "patient", "session_cance
 Sender = Literal["patient", "doctor", "system"]
 Kind = Literal["text", "picture", "voice", "prescription"]
 MediaKind = Literal["picture", "voice"]
+Side = Literal["patient", "doctor"]
+Medium = Literal["voice", "video"]
+CallWord = Literal["voice", "video", "ended"]
 Notice = Literal["accepted", "declined", "missed", "silence_warned", "abandoned", "finished", "cancelled"]
 
 
@@ -106,7 +109,8 @@ class ConsultCancelled:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagePosted:
     """`number` counts the visit's messages from 1 and equals the version in the stream. A system message carries a
-    `notice` code in place of words, or the prescription it shows (§20); a picture or voice clip is `media_id`."""
+    `notice` code in place of words, or the prescription it shows (§20); a picture or voice clip is `media_id`. `call`
+    says that a call of that medium can be joined, or has ended."""
 
     visit_id: str
     patient_id: str
@@ -117,6 +121,8 @@ class MessagePosted:
     posted_at: datetime
     notice: Notice | None = None
     prescription_id: str | None = None
+    call_id: str | None = None
+    call: CallWord | None = None
     media_id: str | None = None
     milliseconds: int | None = None
     text: str | None = personal()
@@ -132,11 +138,53 @@ class MediaKept:
     patient_id: str
     media_id: str
     kind: MediaKind
-    sender: Literal["patient", "doctor"]
+    sender: Side
     milliseconds: int
     kept_at: datetime
 
 
+@registry.event("CallOpened")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOpened:
+    """The doctor calls: both sides may join the room `call_id` (§17). Calls stay in the log, they are nobody else's
+    business."""
+
+    visit_id: str
+    call_id: str
+    medium: Medium
+    opened_at: datetime
+
+
+@registry.event("CallStarted")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted:
+    """The first of the two is in the room."""
+
+    visit_id: str
+    call_id: str
+    started_at: datetime
+
+
+@registry.event("CallJoined")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallJoined:
+    visit_id: str
+    call_id: str
+    side: Side
+    joined_at: datetime
+
+
+@registry.event("CallEnded")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnded:
+    """Hanging up is not the end of a visit (§28)."""
+
+    visit_id: str
+    call_id: str
+    ended_at: datetime
+
+
+PRIVATE = (MediaKept, CallOpened, CallStarted, CallJoined, CallEnded)
 Event = (
     ConsultScheduled
     | ConsultAccepted
@@ -147,4 +195,8 @@ Event = (
     | ConsultCancelled
     | MessagePosted
     | MediaKept
+    | CallOpened
+    | CallStarted
+    | CallJoined
+    | CallEnded
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from eventkit.calls import Peer, PeerRefused
 from eventkit.clock import rfc3339
@@ -15,7 +15,20 @@ from eventkit.ids import derived_id
 from eventkit.store import Answer, Decision, Due, Request, fold
 from services.consult import domain
 from services.consult.domain import Consult
-from services.consult.events import ConsultAccepted, ConsultScheduled, Event, MediaKept, MessagePosted, Refusal
+from services.consult.events import (
+    CallOpened,
+    ConsultAbandoned,
+    ConsultAccepted,
+    ConsultCancelled,
+    ConsultDeclined,
+    ConsultFinished,
+    ConsultScheduled,
+    Event,
+    MediaKept,
+    MessagePosted,
+    Refusal,
+    Side,
+)
 
 Decide = Callable[[Consult, datetime], list[Event]]
 CONVERSATION = "conversation-"
@@ -113,18 +126,38 @@ class Handlers:
 
     # --- reading
 
-    def read(self, visit_id: str, role: Literal["patient", "doctor"], subject: str) -> Consult:
+    def read(self, visit_id: str, role: Side, subject: str) -> Consult:
         """The consult without its conversation, for its own people only. Raises Refusal `not_found` for others."""
         consult = self._load(consult_stream(visit_id))
         domain.may_read(consult, role, subject)
         return consult
 
-    def writer(self, visit_id: str, sender: Literal["patient", "doctor"], author_id: str) -> str:
+    def open_call(self, request: Request, visit_id: str, command: domain.OpenCall) -> Answer:
+        def answer(visit_id: str, consult: Consult, events: list[Event]) -> Answer:
+            assert consult.call is not None  # opened now, or open already
+            return Answer(201, {"call_id": consult.call.call_id, "medium": consult.call.medium})
+
+        return self._execute(
+            request, visit_id, lambda consult, now: domain.open_call(command, consult, now), answer=answer
+        )
+
+    def join_call(self, visit_id: str, call_id: str, side: Side, subject: str) -> domain.Call:
+        """Raises Refusal as `domain.join_call`."""
+        consult = self._load(consult_stream(visit_id))
+        return domain.join_call(side, subject, call_id, consult, self._clock.now())
+
+    def note_call(self, request: Request, visit_id: str, command: domain.NoteCall) -> Answer:
+        return self._execute(request, visit_id, lambda consult, now: domain.note_call(command, consult, now))
+
+    def current_call(self, consult: Consult) -> domain.Call | None:
+        return domain.current_call(consult, self._clock.now())
+
+    def writer(self, visit_id: str, sender: Side, author_id: str) -> str:
         """The patient of the visit in which this author may write now. Raises Refusal as `domain.may_write`."""
         consult = self._load(consult_stream(visit_id))
         return domain.may_write(sender, author_id, consult, self._clock.now()).patient_id
 
-    def see_media(self, visit_id: str, media_id: str, role: Literal["patient", "doctor"]) -> None:
+    def see_media(self, visit_id: str, media_id: str, role: Side) -> None:
         """Raises Refusal `not_found` for what this side of the visit may not see (§31)."""
         domain.may_see(self._load(media_stream(visit_id), conversation_stream(visit_id)), media_id, role)
 
@@ -160,13 +193,13 @@ class Handlers:
         streams = (consult_stream(visit_id), conversation_stream(visit_id), *beside)
 
         def decision(histories: Mapping[str, Sequence[Recorded]]) -> Decision:
-            consult = _state(histories, streams)
-            events = decide(consult, self._clock.now())
+            consult, now = _state(histories, streams), self._clock.now()
+            events = decide(consult, now)
             for event in events:
                 consult = domain.evolve(consult, event)
             return Decision(
                 events=[(_stream_of(event), event) for event in events],
-                due=[due for event in events for due in _due(event, consult)],
+                due=[due for event in events for due in _due(event, consult, now)],
                 answer=answer(visit_id, consult, events),
             )
 
@@ -187,7 +220,7 @@ def _stream_of(event: Event) -> str:
             return consult_stream(event.visit_id)
 
 
-def _due(event: Event, consult: Consult) -> list[Due]:
+def _due(event: Event, consult: Consult, now: datetime) -> list[Due]:
     """The deadlines that an event starts; what becomes of them is decided when they are due."""
     match event:
         case ConsultScheduled():
@@ -198,6 +231,14 @@ def _due(event: Event, consult: Consult) -> list[Due]:
                 _job("warn_of_silence", event.visit_id, event.accepted_at + policy.warn_after),
                 _job("abandon_consult", event.visit_id, event.accepted_at + policy.abandon_after),
             ]
+        case ConsultFinished() | ConsultDeclined() | ConsultCancelled() | ConsultAbandoned():
+            if consult.call is None or consult.call.ended:
+                return []
+            room = consult.call.call_id
+            return [Due(f"end_room:{room}", now, "end_room", {"room": room})]
+        case CallOpened() if consult.calls > 1:  # perhaps in place of one of the other medium
+            room = f"{event.visit_id}.{consult.calls - 1}"
+            return [Due(f"end_room:{room}", now, "end_room", {"room": room})]
         case _:
             return []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import jwt
 import orjson
@@ -29,8 +29,9 @@ from eventkit.web import KEY_HEADER, Routes, caller, command_request, correlatio
 from services.consult import domain, live, schemas
 from services.consult.diagnoses import Diagnoses
 from services.consult.domain import Consult
-from services.consult.events import ConsultFinished
+from services.consult.events import ConsultFinished, Medium, Side
 from services.consult.handlers import Handlers
+from services.consult.livekit import LiveKit
 from services.consult.media import LARGEST_PICTURE, MediaFiles, recognised
 from services.consult.problems import PROBLEMS
 from services.consult.read_model import PAGE, Consults, Marks, Messages
@@ -54,6 +55,7 @@ class Desk:
     marks: Marks
     media: MediaFiles
     diagnoses: Diagnoses
+    livekit: LiveKit | None
     hub: live.Hub
 
 
@@ -76,12 +78,13 @@ def routes_for(core: Core) -> Routes:
         marks=Marks(core),
         media=MediaFiles(core.database, core.vault),
         diagnoses=Diagnoses(),
+        livekit=LiveKit.from_env(core.env),
         hub=live.Hub(commits_of(core.database), MESSAGE_TYPE, max(1, core.settings.web_threads - HTTP_THREADS)),
     )
     return routes
 
 
-def role() -> Literal["patient", "doctor"]:
+def role() -> Side:
     return "doctor" if caller().has("doctor") else "patient"
 
 
@@ -276,6 +279,66 @@ class Upload(MethodView):
         return Response(content, content_type=content_type, headers={"Content-Security-Policy": "sandbox"})
 
 
+# --- calls
+
+
+@routes.route("/visits/<visit_id>/calls")
+class Calls(MethodView):
+    @routes.access("doctor")
+    @routes.arguments(schemas.NewCallSchema, example={"medium": "video"})
+    @routes.response(201, schemas.AdmissionSchema, example=schemas.ADMISSION_EXAMPLE)
+    @routes.command
+    @routes.refuses("not_found", "consult_over", "not_accepted", "conversation_full", "invalid_input")
+    @routes.refuses("calls_unavailable")
+    def post(self, body: dict[str, Any], visit_id: str) -> ResponseReturnValue:
+        """Call the patient, who finds the invitation in the conversation; with what the doctor joins the call by"""
+        livekit = _livekit()
+        command = domain.OpenCall(caller().subject, body["medium"])
+        opened = routes.desk.handlers.open_call(command_request(body), visit_id, command)
+        return _admitted(livekit, opened.body["call_id"], opened.body["medium"]), opened.status
+
+
+@routes.route("/visits/<visit_id>/calls/<call_id>/tokens")
+class CallTokens(MethodView):
+    @routes.access("patient", "doctor")
+    @routes.response(201, schemas.AdmissionSchema, example=schemas.ADMISSION_EXAMPLE)
+    @routes.command
+    @routes.refuses("not_found", "consult_over", "not_accepted", "call_over", "calls_unavailable")
+    def post(self, visit_id: str, call_id: str) -> ResponseReturnValue:
+        """What the caller joins a call by, also again after a dropped connection"""
+        livekit = _livekit()
+        call = routes.desk.handlers.join_call(visit_id, call_id, role(), caller().subject)
+        return _admitted(livekit, call.call_id, call.medium), 201
+
+
+@routes.route("/notices/livekit")
+class LiveKitNotices(MethodView):
+    @routes.response(200, schemas.NoticeAnswerSchema, example={"status": "ok"})
+    @routes.refuses("not_authentic", "calls_unavailable", "unavailable")
+    def post(self) -> dict[str, str]:
+        """What the LiveKit server tells of calls, signed in Authorization. Told twice, late or out of order it changes
+        nothing more"""
+        told = _livekit().told(request.headers.get("Authorization", ""), request.get_data())
+        if told is not None and (visit_id := told.room.rpartition(".")[0]):
+            side = cast(Side, told.identity) if told.identity in ("patient", "doctor") else None
+            asked = Request(caller="livekit", route="notices", key=told.id, correlation_id=correlation_id())
+            routes.desk.handlers.note_call(asked, visit_id, domain.NoteCall(told.room, told.what, side))
+        return {"status": "ok"}
+
+
+def _livekit() -> LiveKit:
+    if routes.desk.livekit is None:
+        raise Refusal("calls_unavailable")
+    return routes.desk.livekit
+
+
+def _admitted(livekit: LiveKit, call_id: str, medium: Medium) -> dict[str, Any]:
+    token, until = livekit.token(call_id, role(), medium)
+    return {
+        "call_id": call_id, "medium": medium, "url": livekit.url, "token": token, "expires_at": rfc3339(until)
+    }
+
+
 @sock.route("/visits/<visit_id>/live", bp=routes)
 @routes.doc(
     security=[{"bearer": []}],
@@ -424,6 +487,8 @@ def _shown(consult: Consult) -> dict[str, Any]:
     if consult.finished is not None:
         shown["finished_at"] = rfc3339(consult.finished.finished_at)
         shown["record"] = _record(consult.finished)
+    if (call := routes.desk.handlers.current_call(consult)) and consult.status == "accepted":
+        shown["call"] = {"call_id": call.call_id, "medium": call.medium}
     return shown
 
 

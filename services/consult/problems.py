@@ -80,6 +80,21 @@ PROBLEMS = (
         "请重新上传。", "Upload it again.",
     ),
     Problem(
+        "call_over", 409,
+        "通话已结束。", "This call has ended.",
+        "问诊仍在继续,可发消息或由医生重新发起通话。", "The visit goes on: write, or let the doctor call again.",
+    ),
+    Problem(
+        "calls_unavailable", 503,
+        "暂时不能语音或视频通话。", "Voice and video calls are not available now.",
+        "请用文字、图片或语音消息交流。", "Go on with text, pictures or voice messages.",
+    ),
+    Problem(
+        "not_authentic", 401,
+        "签名无效。", "The signature is not valid.",
+        "请检查密钥。", "Check the key.",
+    ),
+    Problem(
         "too_early", 409,
         "还没有到时间。", "It is not time for this yet.",
         "请稍后再试。", "Try again later.",

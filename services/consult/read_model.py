@@ -19,6 +19,7 @@ from eventkit.views import apply_once
 from services.consult import sentences
 from services.consult.domain import OPEN
 from services.consult.events import (
+    PRIVATE,
     ConsultAbandoned,
     ConsultAccepted,
     ConsultCancelled,
@@ -26,7 +27,6 @@ from services.consult.events import (
     ConsultFinished,
     ConsultMissed,
     ConsultScheduled,
-    MediaKept,
     MessagePosted,
 )
 from services.consult.handlers import conversation_stream
@@ -57,7 +57,7 @@ class Consults:
         )
 
     def view(self, recorded: Recorded) -> None:
-        if isinstance(recorded.event, MediaKept):
+        if isinstance(recorded.event, PRIVATE):
             return
         apply_once(
             self._consults, recorded.event.visit_id, recorded.stream, recorded.version, _change(recorded.event)
@@ -157,6 +157,9 @@ class Messages:
         elif event.notice is not None:
             message["notice"] = event.notice
             message["text"], message["text_en"] = sentences.NOTICES[event.notice]
+        elif event.call is not None:
+            message["call_id"], message["call"] = event.call_id, event.call
+            message["text"], message["text_en"] = sentences.CALLS[event.call]
         elif event.media_id is not None:
             message["media_id"] = event.media_id
             if event.milliseconds is not None:

@@ -74,6 +74,24 @@ class FrameSchema(NewMessageSchema):
     key = fields.String(required=True, validate=(validate.Length(min=1, max=200), _unicode))
 
 
+class NewCallSchema(Schema):
+    medium = fields.String(required=True, validate=validate.OneOf(["voice", "video"]))
+
+
+class CallSchema(NewCallSchema):
+    call_id = fields.String(required=True)
+
+
+class AdmissionSchema(CallSchema):
+    url = fields.String(required=True, metadata={"description": "Of the LiveKit server, for its client SDKs"})
+    token = fields.String(required=True, metadata={"description": "LiveKit access token of the caller for this room"})
+    expires_at = fields.String(required=True, metadata={"description": "Join before; who has joined stays"})
+
+
+class NoticeAnswerSchema(Schema):
+    status = fields.String(required=True)
+
+
 class MarkSchema(Schema):
     delivered = fields.Integer(
         load_default=0, validate=validate.Range(min=0, max=100_000),
@@ -122,6 +140,7 @@ class VisitSchema(StateSchema):
     reason = fields.String(metadata={"description": "Why it was declined or cancelled"})
     note = fields.String(metadata={"description": "The doctor's own note on declining; shown to the doctor only"})
     record = fields.Nested(RecordSchema)
+    call = fields.Nested(CallSchema, metadata={"description": "The call that can be joined now"})
 
 
 class PostedSchema(Schema):
@@ -137,6 +156,11 @@ class MessageSchema(PostedSchema):
     text_en = fields.String(metadata={"description": "Of system messages"})
     notice = fields.String()
     prescription_id = fields.String()
+    call_id = fields.String()
+    call = fields.String(
+        validate=validate.OneOf(["voice", "video", "ended"]),
+        metadata={"description": "A call of that medium can be joined, or has ended"},
+    )
     media_id = fields.String(metadata={"description": "Of a picture or voice clip: ask for it at media/<media_id>"})
     milliseconds = fields.Integer(metadata={"description": "Of a voice clip"})
 
@@ -184,6 +208,10 @@ MESSAGE_EXAMPLE: dict[str, Any] = {
     "text": "最近一周血压控制得怎么样?", "posted_at": "2026-11-24T01:33:00.000Z",
 }
 MARKS_EXAMPLE = {"patient": {"delivered": 3, "read": 2}, "doctor": {"delivered": 3, "read": 3}}
+ADMISSION_EXAMPLE = {
+    "call_id": "v7c1d2e3f4a5.1", "medium": "video", "url": "wss://call.fuzhen.example", "token": "eyJ…",
+    "expires_at": "2026-11-24T01:50:00.000Z",
+}
 RECORD_EXAMPLE = {
     "complaint": "高血压复诊", "present_illness": "服药三月,血压平稳", "diagnosis": "原发性高血压",
     "icd10": "I10", "tcm_syndrome": "肝阳上亢证", "advice": "继续原方,一月后复查",

@@ -26,4 +26,9 @@ NOTICES: dict[str, tuple[str, str]] = {
     ),
     "cancelled": ("本次挂号已退号。", "This visit has been withdrawn."),
 }
+CALLS: dict[str, tuple[str, str]] = {
+    "voice": ("医生邀请您进行语音通话。", "The doctor invites you to a voice call."),
+    "video": ("医生邀请您进行视频通话。", "The doctor invites you to a video call."),
+    "ended": ("通话已结束,问诊仍在继续。", "The call has ended; the visit goes on."),
+}
 PRESCRIPTION = ("医生为您开具了处方,请查看处方单。", "A prescription has been issued for you; see the sheet.")

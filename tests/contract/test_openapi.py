@@ -52,6 +52,7 @@ def test_every_command_takes_an_idempotency_key() -> None:
         "POST /api/registration/tokens",
         "POST /api/payment/notices/wechatpay",
         "POST /api/pharmacy/notices/courier",
+        "POST /api/consult/notices/livekit",
     }
     for name, operation in operations():
         if name.startswith("POST ") and name not in free:

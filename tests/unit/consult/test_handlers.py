@@ -32,7 +32,7 @@ from services.consult.problems import PROBLEMS
 from tests.store_suite import PlainSealer
 from tests.unit.consult.story import ACCOUNT, DAY, DAY_ENDS, DOCTOR, MILLISECOND, PATIENT, SLOT, VISIT
 
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 class Registration:
@@ -102,7 +102,7 @@ class Desk:
 
     def run(self, job: str) -> None:
         row = self.due(job)
-        jobs(self.handlers)[job](row)
+        jobs(self.handlers, None)[job](row)
 
     def told(self) -> list[str]:
         """The names of all events that travel, in order."""

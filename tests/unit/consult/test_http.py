@@ -39,7 +39,7 @@ def test_every_operation_has_examples_and_its_problems(client: FlaskClient) -> N
     assert description is not None
     found = dict(operations(description))
     assert "get /api/consult/visits/{visit_id}/live" in found
-    assert len(found) == 13
+    assert len(found) == 16
     for name, operation in found.items():
         assert operation["summary"], name
         for status, response in operation["responses"].items():
@@ -49,7 +49,8 @@ def test_every_operation_has_examples_and_its_problems(client: FlaskClient) -> N
         if "requestBody" in operation:
             contents = [content for content in operation["requestBody"]["content"].values() if content != BINARY]
             assert all("example" in content for content in contents), name
-        assert {"401", "403"} <= set(operation["responses"]), name
+        if "notices" not in name:
+            assert {"401", "403"} <= set(operation["responses"]), name
 
 
 @pytest.mark.parametrize("path", ["visits", "queue", "visits/v1", "visits/v1/messages"])
