@@ -4,9 +4,9 @@ No public specification of the Beijing interface is complete; this is a plausibl
 pre-settlement (分解, moves nothing), settlement (结算, claims the fund leg), reversal (冲正, gives all back once).
 """
 
-from datetime import date
+from datetime import date, datetime, time, timedelta
 
-from eventkit.clock import Clock, rfc3339, shanghai_day
+from eventkit.clock import SHANGHAI, Clock, rfc3339, shanghai_day
 from eventkit.ids import derived_id
 from partners.front import Refused
 from partners.kit import Books, Row
@@ -127,6 +127,26 @@ class Fund:
         keys = ("reversal_no", "settlement_id", "trade_no", "fund_fen", "account_fen", "reversed_at")
         return {key: found[key] for key in keys}
 
+    def statement(self, day: date) -> Row:
+        """-> {day, settlements, reversals, totals}: what was claimed and given back on this Shanghai day. Refuses
+        statement_not_ready before six in the next morning."""
+        if self._clock.now() < datetime.combine(day + timedelta(days=1), time(6), SHANGHAI):
+            raise Refused(409, "statement_not_ready", "a day's statement is made at six in the next morning")
+        rows = self._books.rows(f"{_SETTLED} order by settled_at")
+        settled = [row for row in rows if _day(row["settled_at"]) == day]
+        given_back = [row for row in rows if row["reversed_at"] and _day(row["reversed_at"]) == day]
+        totals = {
+            f"{what}_{leg}": sum(row[leg] for row in of)
+            for what, of in (("claimed", settled), ("reversed", given_back))
+            for leg in ("fund_fen", "account_fen")
+        }
+        return {
+            "day": str(day),
+            "settlements": [_settlement(row) for row in settled],
+            "reversals": [self.reversal(row["reversal_no"]) for row in given_back],
+            "totals": totals,
+        }
+
     def set_card(self, card_id: str, state: str, account_fen: int) -> None:
         """The sandbox's hand; a card never set is valid with an empty personal account."""
         if state not in CARD_STATES or account_fen < 0:
@@ -170,6 +190,10 @@ class Fund:
 
     def _settled(self, column: str, value: str) -> Row | None:
         return self._books.row(f"{_SETTLED} where {column} = ?", value)
+
+
+def _day(at: str) -> date:
+    return shanghai_day(datetime.fromisoformat(at))
 
 
 def _decomposition(row: Row) -> Row:

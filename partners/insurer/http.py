@@ -1,9 +1,10 @@
 """The insurer's interface: JSON over HTTP, signed as `partners.front` says."""
 
 import json
+from datetime import date
 from pathlib import Path
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, jsonify, request
 
 from eventkit.clock import SystemClock
 from partners.front import FAILURES, Refused, field, json_body, put_in_front
@@ -51,6 +52,14 @@ def make_app(file: Path, key: bytes) -> Flask:
     @app.get("/reversals/<reversal_no>")
     def reversal(reversal_no: str) -> Response:
         return jsonify(fund.reversal(reversal_no))
+
+    @app.get("/statements")
+    def statement() -> Response:
+        try:
+            day = date.fromisoformat(request.args.get("day", ""))
+        except ValueError:
+            raise Refused(400, "bad_request", "day must be YYYY-MM-DD") from None
+        return jsonify(fund.statement(day))
 
     @app.put("/sandbox/cards/<card_id>")
     def set_card(card_id: str) -> tuple[str, int]:

@@ -1,6 +1,5 @@
 """The statement of a day (交易账单) in WeChat Pay's own CSV: a backtick before each value, yuan with two decimals."""
 
-import gzip
 from datetime import date, datetime, timedelta
 
 from eventkit.clock import SHANGHAI
@@ -14,8 +13,9 @@ COLUMNS = (
 TOTALS = "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额"
 
 
-def day_bill(day: date, trades: list[Row], refunds: list[Row], keys: Keys, packed: bool) -> bytes:
-    """Payments by the day they were paid, refunds by the day they were asked for, both in Asia/Shanghai."""
+def day_bill(day: date, trades: list[Row], refunds: list[Row], keys: Keys) -> bytes:
+    """Payments by the day they were paid, refunds by the day they were asked for, both in Asia/Shanghai. `status` of a
+    refund is as it stands when the bill is made."""
     by_number = {trade["out_trade_no"]: trade for trade in trades}
     lines, paid, refunded = [], 0, 0
     for trade in trades:
@@ -27,12 +27,11 @@ def day_bill(day: date, trades: list[Row], refunds: list[Row], keys: Keys, packe
             refunded += refund["amount"]
             numbers = [refund["refund_id"], refund["out_refund_no"]]
             trade = by_number[refund["out_trade_no"]]
-            ending = ["ORIGINAL", refund["outcome"]]
+            ending = ["ORIGINAL", refund["status"]]
             lines.append(_line(trade, refund["created_at"], keys, "REFUND", 0, numbers, refund["amount"], ending))
     totals = [str(len(lines)), _yuan(paid), _yuan(refunded), "0.00", "0.00", _yuan(paid), _yuan(refunded)]
     text = "\r\n".join([COLUMNS, *lines, TOTALS, _row(totals), ""])
-    content = ("\ufeff" + text).encode()
-    return gzip.compress(content, mtime=0) if packed else content
+    return ("\ufeff" + text).encode()
 
 
 def available_from(day: date) -> datetime:
@@ -63,7 +62,7 @@ def _line(
     ]
     trading = [trade["trade_type"], state, "OTHERS", "CNY", _yuan(paid), "0.00"]
     refunding = [*refund_numbers, _yuan(refunded), "0.00", *refund_end]
-    tail = [trade["description"], "", "0.00000", "0.00%", _yuan(paid), _yuan(refunded), ""]
+    tail = [trade["description"], trade["attach"] or "", "0.00000", "0.00%", _yuan(paid), _yuan(refunded), ""]
     return _row([*head, *trading, *refunding, *tail])
 
 

@@ -1,5 +1,6 @@
 """API v3 over HTTP: who may ask (signature), the routes, the signature of every answer; the sandbox's own routes."""
 
+import gzip
 import hashlib
 import re
 import secrets
@@ -138,19 +139,22 @@ def make_app(keys: Keys, file: Path) -> Flask:
         day, packed = _bill_day(), request.args.get("tar_type") == "GZIP"
         if clock.now() < available_from(day):
             raise Refused(400, "NO_STATEMENT_EXIST", "账单文件不存在")
-        digest = hashlib.sha1(_bill(day, packed)).hexdigest()
+        digest = hashlib.sha1(_bill(day)).hexdigest()  # of the bill itself, packed or not
         url = f"{request.host_url}v3/billdownload/file?bill_date={day}&tar_type={'GZIP' if packed else ''}"
         return jsonify(hash_type="SHA1", hash_value=digest, download_url=url)
 
     @app.get("/v3/billdownload/file")
     def download_bill() -> Response:
-        return Response(_bill(_bill_day(), request.args.get("tar_type") == "GZIP"), mimetype="application/octet-stream")
+        content = _bill(_bill_day())
+        packed = gzip.compress(content, mtime=0) if request.args.get("tar_type") == "GZIP" else content
+        return Response(packed, mimetype="application/octet-stream")
 
-    def _bill(day: date, packed: bool) -> bytes:
+    def _bill(day: date) -> bytes:
         trades = books.rows(
-            "select *, json_extract(request, '$.description') as description from trade order by created_at"
+            "select *, json_extract(request, '$.description') as description,"
+            " json_extract(request, '$.attach') as attach from trade order by created_at"
         )
-        return day_bill(day, trades, books.rows("select * from refund order by created_at"), keys, packed)
+        return day_bill(day, trades, provider.refunds(), keys)
 
     @app.post("/sandbox/pay")
     def pay() -> Response:

@@ -342,6 +342,11 @@ class Provider:
                 f"REFUND.{outcome}", summary, resource, url, signer, seconds, trade["out_trade_no"], out_refund_no
             )
 
+    def refunds(self) -> list[Row]:
+        """All, in the order they were asked for, each with its `status` of this moment."""
+        rows = self._books.rows("select * from refund order by created_at")
+        return [row | {"status": self._refund_status(row)} for row in rows]
+
     def _refund_status(self, refund: Row) -> str:
         settled: bool = refund["settles_at"] <= _at(self._clock.now())
         return refund["outcome"] if settled else "PROCESSING"

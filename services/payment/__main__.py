@@ -18,6 +18,7 @@ from services.payment.insurer import InsurerAdapter
 from services.payment.jobs import Jobs
 from services.payment.policies import inboxes
 from services.payment.read_model import ReadModel
+from services.payment.statements import Statements
 from services.payment.streams.insurance import insurance
 from services.payment.streams.refunds import refunds
 from services.payment.wechatpay import WeChatPayAdapter
@@ -51,11 +52,18 @@ def routes(core: Core) -> list[Routes]:
 
 def work(core: Core) -> Work:
     handlers, read_model = Handlers(core), ReadModel(core.database)
+    wechatpay, fund = provider(core), insurer(core)
+    statements = Statements(handlers, wechatpay, fund, read_model, core.clock)
     return Work(
-        jobs=Jobs(handlers, provider(core), insurer(core)).by_name(),
+        jobs=Jobs(handlers, wechatpay, fund).by_name() | statements.by_name(),
         views=[read_model.project],
         inboxes=inboxes(handlers, read_model),
     )
+
+
+def prepare(core: Core) -> None:
+    ReadModel(core.database).ensure_indexes()
+    Handlers(core).begin_reconciling()
 
 
 SERVICE = Service(
@@ -64,7 +72,7 @@ SERVICE = Service(
     routes=routes,
     work=work,
     processors=[refunds, insurance],
-    prepare=lambda core: ReadModel(core.database).ensure_indexes(),
+    prepare=prepare,
 )
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ from eventkit.ids import derived_id
 from eventkit.store import Answer, Request
 from services.payment.domain import order as orders
 from services.payment.domain.order import Order
-from services.payment.domain.refund import RetryRefund, needs_bank_card
+from services.payment.domain.refund import RetryRefund, needs_bank_card, refund_number
 from services.payment.handlers import Handlers
-from services.payment.jobs import refund_number
 from services.payment.ports import CashProvider, ProviderRefused
 from services.payment.read_model import order_view, refund_view
 from services.payment.wechatpay import payer_of, trade_number

@@ -24,6 +24,14 @@ RefundReason = Literal[
 ]
 
 
+ResolveReason = Literal["paid_by_hand", "already_back"]
+DisputeDecision = Literal["desk_gives_back", "online_goes_back"]
+Party = Literal["wechatpay", "insurer"]
+What = Literal["payment", "refund"]
+MovementState = Literal["done", "pending", "failed", "by_hand"]
+DifferenceKind = Literal["only_ours", "only_theirs", "amount_differs", "state_differs"]
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """One payer's part of an amount: the insurance fund, the patient's personal account with it, the patient."""
@@ -176,6 +184,18 @@ class OfflineSettlementDisputed:
     settled_at: datetime
 
 
+@registry.event("DisputeResolved")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeResolved:
+    """A cashier decided who gives back. `note` says why, without names."""
+
+    order_id: str
+    settlement_id: str
+    decision: DisputeDecision
+    cashier: str
+    note: str
+
+
 # --- the refund
 
 
@@ -235,6 +255,22 @@ class RefundLegRetried:
     way: Literal["again", "bank_card"]
 
 
+@registry.event("RefundLegResolved")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundLegResolved:
+    """A cashier ended a failed leg that the provider or the insurer will not give back: the hospital paid it another
+    way (`paid_by_hand`), or the other side's books show it back (`already_back`). `note` says how, without names."""
+
+    refund_id: str
+    order_id: str
+    visit_id: str
+    leg: LegName
+    amount_fen: int
+    cashier: str
+    reason: ResolveReason
+    note: str
+
+
 @registry.event("RefundSucceeded", topic=REFUND_TOPIC, key="visit_id")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundSucceeded:
@@ -244,3 +280,87 @@ class RefundSucceeded:
     kind: Kind
     amount_fen: int
     legs: Legs
+
+
+# --- the daily comparison with the provider's and the insurer's statements, all private
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """One leg that moved or is on its way, as one side books it. `number` is what both sides call it: the order's id
+    for a payment, the refund's number for a refund. `order_id` is empty where theirs is none of ours. `by_hand`: the
+    hospital gave it back another way."""
+
+    party: Party
+    what: What
+    leg: LegName
+    number: str
+    amount_fen: int
+    state: MovementState
+    order_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatedTotal:
+    """What a statement sums up to: lines and fen."""
+
+    party: str
+    what: str
+    lines: int
+    amount_fen: int
+
+
+@registry.event("ReconciliationBegun")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciliationBegun:
+    """From this day on, each day is compared. A day is `YYYY-MM-DD` in Asia/Shanghai."""
+
+    day: str
+
+
+@registry.event("DayReconciled")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayReconciled:
+    """The statements of the day were compared. `agreed` counts the legs that are the same on both sides."""
+
+    day: str
+    stated: tuple[StatedTotal, ...]
+    agreed: int
+
+
+@registry.event("DifferenceFound")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceFound:
+    day: str
+    difference_id: str
+    kind: DifferenceKind
+    party: Party
+    what: What
+    leg: LegName
+    number: str
+    order_id: str
+    ours_fen: int | None = None
+    theirs_fen: int | None = None
+    ours_state: MovementState | None = None
+    theirs_state: MovementState | None = None
+
+
+@registry.event("DifferenceCured")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceCured:
+    """The other side was asked, and what it said was written down or agrees. `how` is a code."""
+
+    day: str
+    difference_id: str
+    how: str
+
+
+@registry.event("DifferenceResolved")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceResolved:
+    """A cashier has seen to it; `note` says how, without names."""
+
+    day: str
+    difference_id: str
+    cashier: str
+    note: str

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Protocol
 
-from eventkit.clock import Clock
+from eventkit.clock import Clock, day_end, shanghai_day
 from eventkit.store import Answer, Decision, Due, Histories, Request, Store, fold
 from services.payment.domain import order as orders
+from services.payment.domain import reconciliation
 from services.payment.domain import refund as refunds
 from services.payment.domain.order import Order
+from services.payment.domain.reconciliation import Report, cure_of
 from services.payment.domain.refund import Refund
 from services.payment.events import (
     CashCollected,
+    DayReconciled,
+    DifferenceFound,
     LegName,
     OrderOpened,
     OrderSettledOffline,
     PaymentExpired,
     PrepayCreated,
+    ReconciliationBegun,
     RefundLegRetried,
     RefundReason,
     RefundRequested,
@@ -27,6 +32,7 @@ from services.payment.events import (
 
 WATCH_AFTER = timedelta(seconds=20)  # how long the notice of a payment may take before the provider is asked
 LAST_LOOK_AFTER = timedelta(hours=25)  # the provider gives up telling after a day
+STATEMENTS_AFTER = timedelta(hours=10, minutes=15)  # of the next day: the provider makes its statement at ten
 CASH: tuple[LegName, ...] = ("cash",)
 INSURED: tuple[LegName, ...] = ("fund", "account")
 Events = Sequence[object]
@@ -60,6 +66,10 @@ def order_stream(order_id: str) -> str:
 
 def refund_stream(refund_id: str) -> str:
     return f"refund-{refund_id}"
+
+
+def report_stream(day: str) -> str:
+    return f"reconciliation-{day}"
 
 
 @dataclass
@@ -158,7 +168,85 @@ class Handlers:
     ) -> Answer:
         return self._on_refund(request, refund_id, lambda refund: refunds.retry_refund(command, refund), answer)
 
+    def resolve_refund(
+        self, request: Request, refund_id: str, command: refunds.ResolveRefund, answer: Callable[[Refund], Answer]
+    ) -> Answer:
+        return self._on_refund(request, refund_id, lambda refund: refunds.resolve_refund(command, refund), answer)
+
+    def resolve_dispute(self, request: Request, order_id: str, command: orders.ResolveDispute) -> Answer:
+        """The decision and, where our payment goes back, its refund: in one write."""
+        refund_id = refund_id_of(order_id)
+        streams = [order_stream(order_id), refund_stream(refund_id)]
+        body = {"order_id": order_id, "settlement_id": command.settlement_id, "decision": command.decision}
+
+        def decide(histories: Histories) -> Decision:
+            order, refund = _order(histories, order_id), _refund(histories, refund_id)
+            decided = [(streams[0], event) for event in orders.resolve_dispute(command, order_id, order)]
+            if command.decision != "online_goes_back":
+                return Decision(decided, answer=Answer(200, body))
+            events = refunds.request_refund(
+                refunds.RequestRefund(refund_id, order_id, "settled_offline"), refund, order
+            )
+            more = self._refund_decision(request, refund_id, refund, events)
+            return Decision([*decided, *more.events], more.due, Answer(200, body))
+
+        return self.core.store.execute(request, streams, decide)
+
+    # --- the daily comparison
+
+    def report(self, day: str) -> Report:
+        return _report(self.core.store.load(report_stream(day)), day)
+
+    def begin_reconciling(self) -> Answer:
+        """From today on, once for all; each day then makes the next one due."""
+        stream, today = "reconciliation", shanghai_day(self.core.clock.now())
+
+        def decide(histories: Histories) -> Decision:
+            if histories[stream]:
+                return Decision()
+            return Decision([(stream, ReconciliationBegun(day=str(today)))], [_reconcile(today)])
+
+        return self.core.store.execute(Request("jobs", "begin_reconciling", "begin"), [stream], decide)
+
+    def record_comparison(self, request: Request, command: reconciliation.RecordComparison) -> Answer:
+        return self._on_report(
+            request, command.day, lambda report: reconciliation.record_comparison(command, report)
+        )
+
+    def record_cure(self, request: Request, day: str, difference_id: str, how: str) -> Answer:
+        return self._on_report(request, day, lambda report: reconciliation.record_cure(difference_id, how, report))
+
+    def resolve_difference(
+        self,
+        request: Request,
+        day: str,
+        command: reconciliation.ResolveDifference,
+        answer: Callable[[Report], Answer],
+    ) -> Answer:
+        return self._on_report(
+            request, day, lambda report: reconciliation.resolve_difference(command, report), answer
+        )
+
     # --- inside
+
+    def _on_report(
+        self,
+        request: Request,
+        day: str,
+        decide: Callable[[Report], Events],
+        answer: Callable[[Report], Answer] = lambda _: Answer(),
+    ) -> Answer:
+        stream = report_stream(day)
+
+        def decision(histories: Histories) -> Decision:
+            report = _report(histories, day)
+            events = decide(report)
+            for event in events:
+                report = reconciliation.evolve(report, event)
+            due = report_work(events, self.core.clock.now())
+            return Decision([(stream, event) for event in events], due, answer(report))
+
+        return self.core.store.execute(request, [stream], decision)
 
     def _on_order(
         self,
@@ -212,6 +300,31 @@ def _order(histories: Histories, order_id: str) -> Order:
 
 def _refund(histories: Histories, refund_id: str) -> Refund:
     return fold(refunds.evolve, Refund(), histories[refund_stream(refund_id)])
+
+
+def _report(histories: Histories, day: str) -> Report:
+    return fold(reconciliation.evolve, Report(), histories[report_stream(day)])
+
+
+def statements_from(day: date) -> datetime:
+    """When both statements of a day are there."""
+    return day_end(day) + STATEMENTS_AFTER
+
+
+def _reconcile(day: date) -> Due:
+    return Due(f"reconcile:{day}", statements_from(day), "reconcile_day", {"day": str(day)})
+
+
+def report_work(events: Events, now: datetime) -> list[Due]:
+    """The next day's comparison, and whatever can be cured without a person."""
+    due = []
+    for event in events:
+        match event:
+            case DayReconciled(day=day):
+                due.append(_reconcile(date.fromisoformat(day) + timedelta(days=1)))
+            case DifferenceFound(day=day, difference_id=id_) if cure_of(event) != "person":
+                due.append(Due(f"cure:{day}:{id_}", now, "cure_difference", {"day": day, "difference_id": id_}))
+    return due
 
 
 def order_work(before: Order, after: Order, events: Events, request: Request, now: datetime) -> list[Due]:

@@ -12,17 +12,17 @@ from flask.views import MethodView
 
 from eventkit.events import Refusal
 from eventkit.problems import Catalogue
-from eventkit.store import Request
+from eventkit.store import Answer, Request
 from eventkit.web import Routes, caller, command_request
 from services.payment import schemas
 from services.payment.checkout import BankCard, Checkout
-from services.payment.domain.order import Order, RecordCashCapture
-from services.payment.domain.refund import RecordSuccess
+from services.payment.domain.order import Order, RecordCashCapture, ResolveDispute
+from services.payment.domain.reconciliation import ResolveDifference
+from services.payment.domain.refund import RecordSuccess, ResolveRefund, refund_of_number
 from services.payment.handlers import Handlers, fee_order_id, refund_id_of
-from services.payment.jobs import refund_of_number
 from services.payment.ports import CashProvider, ProviderRefused, RefundChanged, TradePaid
 from services.payment.problems import PROBLEMS
-from services.payment.read_model import ReadModel, order_view, refund_view
+from services.payment.read_model import ADVICE, ReadModel, difference_view, order_view, refund_view, report_view
 
 STAFF = ("cashier", "service")
 
@@ -43,6 +43,16 @@ REFUND: Shown = {
 SUMS = {"paid_fen": 5000, "refunded_fen": 4000, "earned_fen": 0, "held_fen": 1000}
 FUND = {"paid_fen": 4000, "refunded_fen": 4000, "earned_fen": 0, "held_fen": 0}
 CASH = {"paid_fen": 1000, "refunded_fen": 0, "earned_fen": 0, "held_fen": 1000}
+STATED = {"party": "wechatpay", "what": "payment", "lines": 2, "amount_fen": 9000}
+DIFFERENCE = {
+    "difference_id": "9f2c", "kind": "only_theirs", "party": "wechatpay", "what": "payment", "leg": "cash",
+    "number": "4200001", "theirs_fen": 1000, "theirs_state": "done", "cure": "person", "state": "open",
+    "next": ADVICE["only_theirs"][0], "next_en": ADVICE["only_theirs"][1],
+}
+RESOLVED = {
+    **{name: value for name, value in DIFFERENCE.items() if not name.startswith("next")},
+    "state": "resolved", "cashier": "cashier-1", "note": "A trade of the canteen's till; its own merchant number now.",
+}
 
 
 @dataclass(frozen=True)
@@ -87,8 +97,8 @@ def own_orders(visit_id: str) -> Mapping[str, Order]:
 
 @routes.route("/visits/<visit_id>/orders")
 class VisitOrders(MethodView):
-    @routes.response(200, schemas.OrdersSchema, example={"orders": [ORDER]})
     @routes.access("patient", *STAFF)
+    @routes.response(200, schemas.OrdersSchema, example={"orders": [ORDER]})
     @routes.refuses("not_found")
     def get(self, visit_id: str) -> Any:
         """What is to be paid for a visit, and what was: the fee, and each prescription."""
@@ -97,8 +107,8 @@ class VisitOrders(MethodView):
 
 @routes.route("/visits/<visit_id>/refunds")
 class VisitRefunds(MethodView):
-    @routes.response(200, schemas.RefundsSchema, example={"refunds": [REFUND]})
     @routes.access("patient", *STAFF)
+    @routes.response(200, schemas.RefundsSchema, example={"refunds": [REFUND]})
     @routes.refuses("not_found")
     def get(self, visit_id: str) -> Any:
         """What goes back of a visit's payments, leg by leg (§16)."""
@@ -108,8 +118,8 @@ class VisitRefunds(MethodView):
 
 @routes.route("/orders/<order_id>")
 class OneOrder(MethodView):
-    @routes.response(200, schemas.OrderSchema, example=ORDER)
     @routes.access("patient", *STAFF)
+    @routes.response(200, schemas.OrderSchema, example=ORDER)
     @routes.refuses("not_found")
     def get(self, order_id: str) -> Any:
         order = routes.parts.handlers.order(order_id)
@@ -120,13 +130,13 @@ class OneOrder(MethodView):
 
 @routes.route("/orders/<order_id>/prepay")
 class Prepay(MethodView):
+    @routes.access("patient")
     @routes.arguments(schemas.PrepaySchema, example={"channel": "jsapi"})
     @routes.response(200, schemas.PrepaidSchema, example={
         "prepay_id": "wx20112310150000000", "state": "awaiting_payment", "order": ORDER,
         "phone": {"appId": "wx8888", "timeStamp": "1796000000", "nonceStr": "5K8264", "package": "prepay_id=wx2011",
                   "signType": "RSA", "paySign": "oR9d8Pu"},
     })
-    @routes.access("patient")
     @routes.command
     @routes.refuses("not_found", "not_ready", "already_paid", "payment_expired", "settled_offline", "not_eligible",
                     "partner_unavailable")
@@ -163,6 +173,7 @@ class WeChatPayNotices(MethodView):
 
 @routes.route("/ledger")
 class Ledger(MethodView):
+    @routes.access("cashier")
     @routes.arguments(schemas.LedgerQuerySchema, location="query")
     @routes.response(200, schemas.LedgerSchema, example={
         "totals": SUMS,
@@ -170,7 +181,6 @@ class Ledger(MethodView):
         "lines": [{"kind": "visit_fee", "leg": "cash", **CASH}, {"kind": "visit_fee", "leg": "fund", **FUND}],
         "settled_offline_fen": 0,
     })
-    @routes.access("cashier")
     def get(self, query: dict[str, str]) -> Any:
         """Where every fen is: paid = refunded + earned + held; of one visit when asked."""
         return routes.parts.read_model.ledger(query.get("visit_id"))
@@ -178,6 +188,7 @@ class Ledger(MethodView):
 
 @routes.route("/stuck-refunds")
 class StuckRefunds(MethodView):
+    @routes.access("cashier")
     @routes.response(200, schemas.StuckSchema, example={
         "refunds": [{
             **{name: REFUND[name] for name in ("refund_id", "order_id", "visit_id", "kind", "reason", "amount_fen")},
@@ -185,7 +196,6 @@ class StuckRefunds(MethodView):
         }],
         "disputes": [],
     })
-    @routes.access("cashier")
     def get(self) -> Any:
         """What waits for a person: refund legs that do not come back by themselves, and disputed desk settlements."""
         return routes.parts.read_model.stuck()
@@ -193,12 +203,12 @@ class StuckRefunds(MethodView):
 
 @routes.route("/refunds/<refund_id>/retry")
 class RefundRetry(MethodView):
+    @routes.access("cashier")
     @routes.arguments(schemas.RetrySchema, example={})
     @routes.response(200, schemas.RefundSchema, example={
         **REFUND, "state": "requested",
         "legs": [REFUND["legs"][0], {"leg": "cash", "amount_fen": 1000, "state": "pending", "code": "NOT_ENOUGH"}],
     })
-    @routes.access("cashier")
     @routes.command
     @routes.refuses("not_found", "nothing_to_retry", "bank_card_needed", "bank_card_refused", "partner_unavailable")
     def post(self, body: dict[str, Any], refund_id: str) -> Any:
@@ -207,4 +217,91 @@ class RefundRetry(MethodView):
         # The card stays out of the fingerprint: it is kept nowhere, not even as a hash (§31).
         told = command_request({"bank_card": card is not None})
         answer = routes.parts.checkout.retry_refund(told, caller().subject, refund_id, card)
+        return answer.body, answer.status
+
+
+@routes.route("/refunds/<refund_id>/resolve")
+class RefundResolve(MethodView):
+    @routes.access("cashier")
+    @routes.arguments(schemas.ResolveRefundSchema, example={
+        "leg": "cash", "reason": "paid_by_hand", "note": "Paid out at the cash desk, receipt 20261124-07.",
+    })
+    @routes.response(200, schemas.RefundSchema, example={
+        **REFUND, "state": "succeeded",
+        "legs": [REFUND["legs"][0], {"leg": "cash", "amount_fen": 1000, "state": "resolved", "code": "paid_by_hand"}],
+    })
+    @routes.command
+    @routes.refuses("not_found", "nothing_to_retry")
+    def post(self, body: dict[str, Any], refund_id: str) -> Any:
+        """End one failed leg for good: it is given back outside of here, and counts as given back."""
+        command = ResolveRefund(body["leg"], caller().subject, body["reason"], body["note"])
+        answer = routes.parts.handlers.resolve_refund(
+            command_request(body), refund_id, command, lambda refund: Answer(200, refund_view(refund))
+        )
+        return answer.body, answer.status
+
+
+@routes.route("/orders/<order_id>/disputes/<settlement_id>/resolve")
+class DisputeResolve(MethodView):
+    @routes.access("cashier")
+    @routes.arguments(schemas.ResolveDisputeSchema, example={
+        "decision": "online_goes_back", "note": "The patient collected the drugs at the desk.",
+    })
+    @routes.response(200, schemas.ResolvedDisputeSchema, example={
+        "order_id": "rx-77aa", "settlement_id": "h-5521", "decision": "online_goes_back",
+    })
+    @routes.command
+    @routes.refuses("not_found", "already_resolved", "nothing_captured")
+    def post(self, body: dict[str, Any], order_id: str, settlement_id: str) -> Any:
+        """Decide which of two payments of one prescription goes back (§23)."""
+        command = ResolveDispute(settlement_id, body["decision"], caller().subject, body["note"])
+        answer = routes.parts.handlers.resolve_dispute(command_request(body), order_id, command)
+        return answer.body, answer.status
+
+
+@routes.route("/reconciliations")
+class Reconciliations(MethodView):
+    @routes.access("cashier")
+    @routes.arguments(schemas.DayQuerySchema, location="query")
+    @routes.response(200, schemas.ReconciledDaysSchema, example={
+        "reconciliations": [
+            {"day": "2026-11-24", "stated": [STATED], "agreed": 1, "open": 1, "cured": 0, "resolved": 0}
+        ],
+    })
+    def get(self, query: dict[str, Any]) -> Any:
+        """The days whose statements were compared, newest first, at most 31."""
+        day = str(query["day"]) if "day" in query else None
+        return {"reconciliations": routes.parts.read_model.reconciliations(day)}
+
+
+@routes.route("/reconciliations/<day>")
+class OneReconciliation(MethodView):
+    @routes.access("cashier")
+    @routes.response(200, schemas.ReportSchema, example={
+        "day": "2026-11-24", "stated": [STATED], "agreed": 1, "differences": [DIFFERENCE],
+    })
+    @routes.refuses("not_found")
+    def get(self, day: str) -> Any:
+        """What differed that day between our log and the provider's and the insurer's statements, and what became of
+        it."""
+        report = routes.parts.handlers.report(day)
+        if report.reconciled is None:
+            raise Refusal("not_found")
+        return report_view(day, report)
+
+
+@routes.route("/reconciliations/<day>/differences/<difference_id>/resolve")
+class DifferenceResolve(MethodView):
+    @routes.access("cashier")
+    @routes.arguments(schemas.NoteSchema, example={"note": RESOLVED["note"]})
+    @routes.response(200, schemas.DifferenceSchema, example=RESOLVED)
+    @routes.command
+    @routes.refuses("not_found", "already_resolved")
+    def post(self, body: dict[str, Any], day: str, difference_id: str) -> Any:
+        """A person has seen to a difference that nothing else cured."""
+        command = ResolveDifference(difference_id, caller().subject, body["note"])
+        answer = routes.parts.handlers.resolve_difference(
+            command_request(body), day, command,
+            lambda report: Answer(200, difference_view(report.difference(difference_id))),
+        )
         return answer.body, answer.status

@@ -12,6 +12,7 @@ from eventkit.store import Request
 from services.payment.domain import order as orders
 from services.payment.domain import refund as refunds
 from services.payment.domain.order import Order
+from services.payment.domain.refund import BACK, refund_number
 from services.payment.handlers import INSURED, Handlers
 from services.payment.ports import CashProvider, Insurer, ProviderRefused, RefundState
 
@@ -147,7 +148,7 @@ class Jobs:
         refund = self.handlers.refund(refund_id)
         leg = refund.leg("cash")
         requested = refund.requested
-        if requested is None or leg.status in ("succeeded", "failed"):
+        if requested is None or leg.status in (*BACK, "failed"):
             return None
         number = refund_number(refund_id, leg.number)
         try:
@@ -212,15 +213,6 @@ class Jobs:
     def _order(self, row: Row) -> tuple[str, Order]:
         order_id = str(row.args["order_id"])
         return order_id, self.handlers.order(order_id)
-
-
-def refund_number(refund_id: str, number: int) -> str:
-    """One number for all attempts; another only after the provider has closed the last one without paying."""
-    return refund_id if number == 1 else f"{refund_id}@{number}"
-
-
-def refund_of_number(number: str) -> str:
-    return number.partition("@")[0]
 
 
 def _request(row: Row, step: str = "") -> Request:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal, Protocol
+
+from services.payment.events import Movement
 
 RefundState = Literal["absent", "processing", "succeeded", "abnormal", "closed"]
 
@@ -75,6 +77,11 @@ class CashProvider(Protocol):
         """For an `abnormal` refund: another account. Its result comes as that of any refund. Raises ProviderRefused."""
         ...
 
+    def statement(self, day: date) -> list[Movement] | None:
+        """What the provider booked on a Shanghai day; None while there is no statement, which there never is of a day
+        without a trade."""
+        ...
+
     def notice(self, headers: Mapping[str, str], body: bytes) -> TradePaid | RefundChanged | None:
         """What a call to our notice URL says. Raises ProviderRefused `not_authentic` for what the provider did not
         say."""
@@ -105,6 +112,18 @@ class Insurer(Protocol):
 
     def settle(self, decomposition_id: str) -> Settlement:
         """Claims the fund's part and charges the personal account, once. Raises ProviderRefused."""
+        ...
+
+    def settlement(self, order_id: str) -> Settlement | None:
+        """What was settled for an order, if it was."""
+        ...
+
+    def reversal(self, refund_id: str) -> Settlement | None:
+        """What was given back under a refund's id, if it was."""
+        ...
+
+    def statement(self, day: date) -> list[Movement] | None:
+        """What the insurer booked on a Shanghai day; None while there is no statement."""
         ...
 
     def reverse(self, refund_id: str, settlement_id: str) -> Settlement:

@@ -6,11 +6,12 @@ them when asked, so no event can be counted twice and no order of arrival matter
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING, ReplaceOne
 from pymongo.database import Database
 
 from eventkit.clock import rfc3339
@@ -18,21 +19,38 @@ from eventkit.envelope import Envelope
 from eventkit.events import Recorded
 from eventkit.views import apply_once
 from services.payment.domain.order import Order
+from services.payment.domain.reconciliation import Followed, Key, Report, cure_of, key
 from services.payment.domain.refund import Refund
 from services.payment.events import (
     CashCollected,
+    DayReconciled,
+    DifferenceCured,
+    DifferenceFound,
+    DifferenceResolved,
+    DisputeResolved,
+    InsuranceSettled,
     Legs,
+    Movement,
     OfflineSettlementDisputed,
     OrderOpened,
     OrderSettledOffline,
     PaymentCaptured,
     RefundFailed,
+    RefundLegResolved,
     RefundLegRetried,
     RefundLegSucceeded,
     RefundRequested,
 )
 
 LEGS = ("fund", "account", "cash")
+REPORTS_SHOWN = 31
+# What a person does about a difference that no question cures.
+ADVICE = {
+    "only_ours": ("对方账单没有这笔，请持单号与对方核对。", "Their statement lacks it: ask them about the number."),
+    "only_theirs": ("我方没有这笔记录，请核对是否应退回。", "We know nothing of it: find out whether it must go back."),
+    "amount_differs": ("双方金额不一致，请逐笔核对后调账。", "The amounts differ: have one of the books corrected."),
+    "state_differs": ("双方状态不一致，请核对款项实际去向。", "The ends differ: find out where the money really is."),
+}
 BUCKETS = ("paid_fen", "refunded_fen", "earned_fen", "held_fen")
 Row = dict[str, Any]
 
@@ -78,6 +96,28 @@ def refund_view(refund: Refund) -> Row:
     }
 
 
+def report_view(day: str, report: Report) -> Row:
+    """Of a day that was compared."""
+    reconciled = report.reconciled
+    assert reconciled is not None
+    return {
+        "day": day,
+        "stated": [asdict(total) for total in reconciled.stated],
+        "agreed": reconciled.agreed,
+        "differences": [difference_view(followed) for followed in report.differences.values()],
+    }
+
+
+def difference_view(followed: Followed) -> Row:
+    found = followed.found
+    shown: Row = {name: value for name, value in asdict(found).items() if name != "day" and value not in (None, "")}
+    shown |= {"cure": cure_of(found), "state": followed.state}
+    if followed.state == "open":
+        shown["next"], shown["next_en"] = ADVICE[found.kind]
+    more = {"how": followed.how, "cashier": followed.cashier, "note": followed.note}
+    return shown | {name: value for name, value in more.items() if value}
+
+
 def legs_view(legs: Legs) -> list[Row]:
     return [{"leg": leg.leg, "amount_fen": leg.amount_fen} for leg in legs]
 
@@ -101,7 +141,12 @@ def changes(recorded: Recorded) -> list[Change]:
             facts = {"visit_id": event.visit_id, "kind": event.kind}
             return [Change(collection, event.order_id, {"$set": facts}) for collection in ("orders", "ledger")]
         case CashCollected():
-            return [Change("ledger", event.order_id, {"$set": {"paid.cash": event.amount_fen}})]
+            return [
+                Change("ledger", event.order_id, {"$set": {"paid.cash": event.amount_fen}}),
+                _moved(event.order_id, "payment", ["cash"], event.collected_at),
+            ]
+        case InsuranceSettled():
+            return [_moved(event.order_id, "payment", ["fund", "account"], recorded.time)]
         case PaymentCaptured():
             paid: Row = {f"paid.{leg.leg}": leg.amount_fen for leg in event.legs}
             return [Change("ledger", event.order_id, {"$set": {**paid, "late": event.late}})]
@@ -117,6 +162,8 @@ def changes(recorded: Recorded) -> list[Change]:
                 "settled_at": rfc3339(event.settled_at),
             }
             return [Change("disputes", event.settlement_id, {"$set": facts})]
+        case DisputeResolved():
+            return [Change("disputes", event.settlement_id, {"$set": {"decision": event.decision}})]
         case RefundRequested():
             facts = {
                 "order_id": event.order_id,
@@ -133,14 +180,45 @@ def changes(recorded: Recorded) -> list[Change]:
             return [
                 Change("refunds", event.refund_id, {"$unset": {f"failed.{event.leg}": ""}}),
                 Change("ledger", event.order_id, {"$set": {f"refunded.{event.leg}": event.amount_fen}}),
+                _moved(event.order_id, "refund", [event.leg], recorded.time),
+            ]
+        case RefundLegResolved():
+            return [
+                Change("refunds", event.refund_id, {"$unset": {f"failed.{event.leg}": ""}}),
+                Change("ledger", event.order_id, {"$set": {f"refunded.{event.leg}": event.amount_fen}}),
             ]
         case RefundFailed():
             failed = {"code": event.code, "since": rfc3339(recorded.time)}
             return [Change("refunds", event.refund_id, {"$set": {f"failed.{event.leg}": failed}})]
         case RefundLegRetried():
             return [Change("refunds", event.refund_id, {"$unset": {f"failed.{event.leg}": ""}})]
+        case DayReconciled():
+            facts = {"stated": [asdict(total) for total in event.stated], "agreed": event.agreed}
+            return [Change("reconciliations", event.day, {"$set": facts})]
+        case DifferenceFound():
+            return [_difference(event.day, event.difference_id, "open")]
+        case DifferenceCured():
+            return [_difference(event.day, event.difference_id, "cured")]
+        case DifferenceResolved():
+            return [_difference(event.day, event.difference_id, "resolved")]
         case _:
             return []
+
+
+def _moved(order_id: str, what: str, legs: Sequence[str], at: datetime) -> Change:
+    facts = {"order_id": order_id, "what": what, "legs": list(legs), "at": at}
+    return Change("movements", f"{order_id}:{what}:{legs[0]}", {"$set": facts})
+
+
+def _difference(day: str, difference_id: str, state: str) -> Change:
+    return Change("reconciliations", day, {"$set": {f"differences.{difference_id}": state}})
+
+
+def summary_of(day: str, row: Mapping[str, Any]) -> Row:
+    """{day, stated, agreed, open, cured, resolved} of a document of `reconciliations`."""
+    states = list(row.get("differences", {}).values())
+    counts = {state: states.count(state) for state in ("open", "cured", "resolved")}
+    return {"day": day, "stated": row["stated"], "agreed": row["agreed"], **counts}
 
 
 # --- sums
@@ -190,6 +268,7 @@ class ReadModel:
         self._database["orders"].create_index([("visit_id", ASCENDING)])
         self._database["ledger"].create_index([("visit_id", ASCENDING)])
         self._database["refunds"].create_index([("visit_id", ASCENDING)])
+        self._database["movements"].create_index([("at", ASCENDING)])
         for leg in LEGS:
             self._database["refunds"].create_index([(f"failed.{leg}", ASCENDING)], sparse=True)
 
@@ -220,9 +299,29 @@ class ReadModel:
             ],
             "disputes": [
                 {"settlement_id": row.pop("_id"), **{k: v for k, v in row.items() if k != "seq"}}
-                for row in self._database["disputes"].find()
+                for row in self._database["disputes"].find({"decision": {"$exists": False}})
             ],
         }
+
+    def moved(self, since: datetime, until: datetime) -> set[tuple[str, str, str]]:
+        rows = self._database["movements"].find({"at": {"$gte": since, "$lt": until}})
+        return {(row["order_id"], row["what"], leg) for row in rows for leg in row["legs"]}
+
+    def keep_statement(self, day: str, lines: Sequence[Movement]) -> None:
+        documents = ({"_id": ":".join(key(line)), "day": day, **asdict(line)} for line in lines)
+        writes = [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in documents]
+        if writes:
+            self._database["statement_lines"].bulk_write(writes, ordered=False)
+
+    def stated(self, keys: Iterable[Key]) -> list[Movement]:
+        rows = self._database["statement_lines"].find({"_id": {"$in": [":".join(each) for each in keys]}})
+        return [Movement(**{k: v for k, v in row.items() if k not in ("_id", "day")}) for row in rows]
+
+    def reconciliations(self, day: str | None = None) -> list[Row]:
+        """Of one day, or the last days that were compared."""
+        match = {"stated": {"$exists": True}} | ({"_id": day} if day else {})
+        rows = self._database["reconciliations"].find(match).sort("_id", DESCENDING).limit(REPORTS_SHOWN)
+        return [summary_of(row["_id"], row) for row in rows]
 
     def ledger(self, visit_id: str | None = None) -> Row:
         """All orders, or those of one visit. An order is earned when the care was given, its money came in time, and

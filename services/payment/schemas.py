@@ -6,6 +6,7 @@ from marshmallow import Schema, fields, validate
 
 LEG_NAMES = validate.OneOf(["fund", "account", "cash"])
 KINDS = validate.OneOf(["visit_fee", "prescription"])
+LEG_STATES = validate.OneOf(["pending", "accepted", "succeeded", "failed", "resolved"])
 STATES = validate.OneOf(["opening", "awaiting_payment", "confirming", "paid", "expired", "settled_offline"])
 
 
@@ -49,7 +50,7 @@ class PrepaidSchema(Schema):
 
 
 class RefundLegSchema(LegSchema):
-    state = fields.String(required=True, validate=validate.OneOf(["pending", "accepted", "succeeded", "failed"]))
+    state = fields.String(required=True, validate=LEG_STATES)
     code = fields.String()
 
 
@@ -78,6 +79,97 @@ class RetrySchema(Schema):
     """`bank_card` only where the paying account takes nothing back (`ABNORMAL`); it is passed on and not kept."""
 
     bank_card = fields.Nested(BankCardSchema)
+
+
+
+def _note() -> fields.String:
+    why = {"description": "why and how, for the audit; no names, no numbers of persons"}
+    return fields.String(required=True, validate=validate.Length(1, 300), metadata=why)
+
+
+class ResolveRefundSchema(Schema):
+    """`paid_by_hand`: the hospital gave the leg back another way. `already_back`: the other side's books show it
+    back."""
+
+    leg = fields.String(required=True, validate=LEG_NAMES)
+    reason = fields.String(required=True, validate=validate.OneOf(["paid_by_hand", "already_back"]))
+    note = _note()
+
+
+class ResolveDisputeSchema(Schema):
+    """`desk_gives_back`: the desk returns its money, outside of here. `online_goes_back`: our payment is refunded."""
+
+    decision = fields.String(required=True, validate=validate.OneOf(["desk_gives_back", "online_goes_back"]))
+    note = _note()
+
+
+class ResolvedDisputeSchema(Schema):
+    order_id = fields.String(required=True)
+    settlement_id = fields.String(required=True)
+    decision = fields.String(required=True)
+
+
+class NoteSchema(Schema):
+    note = _note()
+
+
+class StatedSchema(Schema):
+    """What a statement sums up to. Lines that ended without moving anything are not counted."""
+
+    party = fields.String(required=True, validate=validate.OneOf(["wechatpay", "insurer"]))
+    what = fields.String(required=True, validate=validate.OneOf(["payment", "refund"]))
+    lines = fields.Integer(required=True)
+    amount_fen = fields.Integer(required=True)
+
+
+class ReconciledDaySchema(Schema):
+    day = fields.String(required=True)
+    stated = fields.List(fields.Nested(StatedSchema), required=True)
+    agreed = fields.Integer(required=True, metadata={"description": "legs that are the same on both sides"})
+    open = fields.Integer(required=True)
+    cured = fields.Integer(required=True)
+    resolved = fields.Integer(required=True)
+
+
+class ReconciledDaysSchema(Schema):
+    reconciliations = fields.List(fields.Nested(ReconciledDaySchema), required=True)
+
+
+class DifferenceSchema(Schema):
+    """`cure` is what is done without a person, or `person`; `how` what was found by it. Amounts and states are absent
+    on the side that has no such movement."""
+
+    difference_id = fields.String(required=True)
+    kind = fields.String(
+        required=True, validate=validate.OneOf(["only_ours", "only_theirs", "amount_differs", "state_differs"])
+    )
+    party = fields.String(required=True, validate=validate.OneOf(["wechatpay", "insurer"]))
+    what = fields.String(required=True, validate=validate.OneOf(["payment", "refund"]))
+    leg = fields.String(required=True, validate=LEG_NAMES)
+    number = fields.String(required=True)
+    order_id = fields.String()
+    ours_fen = fields.Integer()
+    theirs_fen = fields.Integer()
+    ours_state = fields.String()
+    theirs_state = fields.String()
+    cure = fields.String(required=True)
+    state = fields.String(required=True, validate=validate.OneOf(["open", "cured", "resolved"]))
+    how = fields.String()
+    next = fields.String()
+    next_en = fields.String()
+    cashier = fields.String()
+    note = fields.String()
+
+
+class ReportSchema(Schema):
+    day = fields.String(required=True)
+    stated = fields.List(fields.Nested(StatedSchema), required=True)
+    agreed = fields.Integer(required=True)
+    differences = fields.List(fields.Nested(DifferenceSchema), required=True)
+
+
+class DayQuerySchema(Schema):
+    day = fields.Date()
 
 
 class FailedLegSchema(Schema):

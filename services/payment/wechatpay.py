@@ -4,11 +4,14 @@ them."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from wechatpayv3 import WeChatPay, WeChatPayType
 from eventkit.calls import Unanswered
 from eventkit.clock import SHANGHAI
 from eventkit.ids import derived_id
+from services.payment.events import Movement, MovementState
 from services.payment.ports import ProviderRefused, RefundChanged, RefundState, Trade, TradePaid
 
 NOTICE_AGE_SECONDS = 300  # of wall time; the client does not look
@@ -26,6 +30,9 @@ _ABSENT = ("ORDER_NOT_EXIST", "RESOURCE_NOT_EXISTS")
 _REFUNDS: dict[str, RefundState] = {
     "PROCESSING": "processing", "SUCCESS": "succeeded", "ABNORMAL": "abnormal", "CLOSED": "closed",
 }
+
+
+_STATED: dict[str, MovementState] = {"SUCCESS": "done", "PROCESSING": "pending"}
 
 
 def trade_number(order_id: str) -> str:
@@ -120,6 +127,30 @@ class WeChatPayAdapter:
             bank_type=bank_type, bank_account=bank_account, real_name=real_name,
         ))
 
+    def statement(self, day: date) -> list[Movement] | None:
+        """The trade bill (交易账单). NO_STATEMENT_EXIST says «not made yet», and also «no trade that day»."""
+        try:
+            made = self._ask(lambda: self._client.trade_bill(day.isoformat(), tar_type="GZIP"))
+        except ProviderRefused as refused:
+            if refused.code in ("NO_STATEMENT_EXIST", "STATEMENT_CREATING"):
+                return None
+            raise
+        try:
+            bill = self._breaker.call(self._file, made["download_url"], made["hash_value"])
+        except pybreaker.CircuitBreakerError as error:
+            raise Unanswered("wechatpay has been failing and is left alone for a moment") from error
+        return list(movements_of(bill))
+
+    def _file(self, url: str, digest: str) -> str:
+        try:
+            status, packed = self._client.download_bill(url)
+            content = gzip.decompress(packed) if status == 200 else b""
+        except Exception as error:  # timeouts, cut connections, half a file
+            raise Unanswered(f"wechatpay bill: {type(error).__name__}") from error
+        if status != 200 or hashlib.sha1(content).hexdigest() != digest.lower():  # the file itself is not signed
+            raise Unanswered(f"wechatpay bill: {status}, or it is not what was promised")
+        return content.decode("utf-8-sig")
+
     def notice(self, headers: Mapping[str, str], body: bytes) -> TradePaid | RefundChanged | None:
         stamp = headers.get("Wechatpay-Timestamp", "")
         # An unknown serial would make the client fetch certificates: anybody could cause that at a public URL.
@@ -163,6 +194,29 @@ class WeChatPayAdapter:
         if status >= 300:
             raise ProviderRefused(str(answer.get("code", status)))
         return answer
+
+
+def movements_of(bill: str) -> Iterator[Movement]:
+    """The lines of a trade bill: names of columns first, then values with a backtick before each, two lines of sums."""
+    names, *lines = bill.splitlines()
+    for line in lines:
+        if not line.startswith("`"):  # the names of the sums
+            return
+        row = dict(zip(names.split(","), line[1:].split(",`"), strict=True))
+        order_id = row["商户数据包"]
+        if trade_number(order_id) != row["商户订单号"]:  # not a trade of ours
+            order_id = ""
+        if row["交易状态"] == "SUCCESS":
+            number, fen = order_id or row["商户订单号"], _fen(row["订单金额"])
+            yield Movement("wechatpay", "payment", "cash", number, fen, "done", order_id)
+        elif row["交易状态"] == "REFUND":
+            state = _STATED.get(row["退款状态"], "failed")
+            number, fen = row["商户退款单号"], _fen(row["申请退款金额"])
+            yield Movement("wechatpay", "refund", "cash", number, fen, state, order_id)
+
+
+def _fen(yuan: str) -> int:
+    return int(Decimal(yuan) * 100)
 
 
 def _trade(answer: Mapping[str, Any]) -> Trade:

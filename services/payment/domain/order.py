@@ -14,6 +14,8 @@ from services.payment.events import (
     CardKind,
     CashCollected,
     DecompositionRefused,
+    DisputeDecision,
+    DisputeResolved,
     InsuranceRefused,
     InsuranceSettled,
     Kind,
@@ -36,7 +38,8 @@ Event = object
 @dataclass(frozen=True, slots=True)
 class Order:
     """`unknown` until it is opened; `confirming` while the insurer settles its part of what the patient has paid.
-    `captured` stands beside an end (`expired`, `settled_offline`) when the money was late."""
+    `captured` stands beside an end (`expired`, `settled_offline`) when the money was late. `disputed` are the desk's
+    settlements that must not stand beside ours, `decided` those of them that people have seen to."""
 
     status: Status = "unknown"
     opened: OrderOpened | None = None
@@ -48,6 +51,7 @@ class Order:
     captured: PaymentCaptured | None = None
     settled_offline: OrderSettledOffline | None = None
     disputed: frozenset[str] = field(default=frozenset())
+    decided: frozenset[str] = field(default=frozenset())
 
     @property
     def cash_fen(self) -> int:
@@ -84,6 +88,8 @@ def evolve(order: Order, event: Event) -> Order:
             return replace(order, status="settled_offline", settled_offline=event)
         case OfflineSettlementDisputed(settlement_id=settlement_id):
             return replace(order, disputed=order.disputed | {settlement_id})
+        case DisputeResolved(settlement_id=settlement_id):
+            return replace(order, decided=order.decided | {settlement_id})
         case _:
             return order
 
@@ -371,5 +377,33 @@ def settle_offline(command: SettleOffline, order: Order) -> list[Event]:
             amount_fen=command.amount_fen,
             legs=command.legs,
             settled_at=command.settled_at,
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveDispute:
+    settlement_id: str
+    decision: DisputeDecision
+    cashier: str
+    note: str
+
+
+def resolve_dispute(command: ResolveDispute, order_id: str, order: Order) -> list[Event]:
+    """A person decides who gives back (§23): the desk, outside of here, or our payment, which is then refunded. Raises
+    Refusal `not_found`, `already_resolved`, `nothing_captured` when there is no payment of ours to give back."""
+    if command.settlement_id not in order.disputed:
+        raise Refusal("not_found")
+    if command.settlement_id in order.decided:
+        raise Refusal("already_resolved")
+    if command.decision == "online_goes_back" and order.captured is None:
+        raise Refusal("nothing_captured")
+    return [
+        DisputeResolved(
+            order_id=order_id,
+            settlement_id=command.settlement_id,
+            decision=command.decision,
+            cashier=command.cashier,
+            note=command.note,
         )
     ]

@@ -14,16 +14,19 @@ from services.payment.events import (
     LegName,
     RefundFailed,
     RefundLegAttempted,
+    RefundLegResolved,
     RefundLegRetried,
     RefundLegSucceeded,
     RefundReason,
     RefundRequested,
     RefundSucceeded,
     Refusal,
+    ResolveReason,
 )
 
 Event = object
-LegStatus = Literal["pending", "accepted", "succeeded", "failed"]
+LegStatus = Literal["pending", "accepted", "succeeded", "failed", "resolved"]
+BACK = ("succeeded", "resolved")
 CLOSED = "CLOSED"  # the provider ended a refund without paying it: its number is used up
 ABNORMAL = "ABNORMAL"  # the account that paid takes nothing: only another account helps
 
@@ -31,7 +34,7 @@ ABNORMAL = "ABNORMAL"  # the account that paid takes nothing: only another accou
 @dataclass(frozen=True, slots=True)
 class RefundLeg:
     """`retries` counts how often a person sent it again, `number` the refund numbers used: 1, and one more for each
-    that the provider closed without paying."""
+    that the provider closed without paying. `resolved`: a person ended it, and `code` is the reason."""
 
     leg: LegName
     amount_fen: int
@@ -53,7 +56,7 @@ class Refund:
             return "unknown"
         if any(leg.status == "failed" for leg in self.legs):
             return "stuck"
-        return "succeeded" if all(leg.status == "succeeded" for leg in self.legs) else "requested"
+        return "succeeded" if all(leg.status in BACK for leg in self.legs) else "requested"
 
     def leg(self, name: LegName) -> RefundLeg:
         """Raises Refusal `not_found`."""
@@ -72,6 +75,8 @@ def evolve(refund: Refund, event: Event) -> Refund:
             return _with(refund, name, last=f"{outcome} {code}".strip(), status=status)
         case RefundLegSucceeded(leg=name):
             return _with(refund, name, status="succeeded", code="")
+        case RefundLegResolved(leg=name, reason=reason):
+            return _with(refund, name, status="resolved", code=reason)
         case RefundFailed(leg=name, code=code):
             return _with(refund, name, status="failed", code=code)
         case RefundLegRetried(leg=name, way=way):
@@ -131,7 +136,7 @@ class RecordAttempt:
 def record_attempt(command: RecordAttempt, refund: Refund) -> list[Event]:
     """Only what differs from the last attempt is written: an outage of hours is one event, not thousands."""
     leg = refund.leg(command.leg)
-    if refund.requested is None or leg.status in ("succeeded", "failed"):
+    if refund.requested is None or leg.status in (*BACK, "failed"):
         return []
     if leg.last == f"{command.outcome} {command.code}".strip():
         return []
@@ -150,7 +155,8 @@ class RecordSuccess:
 
 
 def record_success(command: RecordSuccess, refund: Refund) -> list[Event]:
-    """Told again it changes nothing; told after a failure it still counts. Raises Refusal `refund_mismatch` for an
+    """Told again it changes nothing; told after a failure it still counts. Told after a person ended the leg it is not
+    counted twice: the statement of the day shows it to people. Raises Refusal `refund_mismatch` for an
     amount that was not asked for, `not_found`."""
     if refund.requested is None:
         raise Refusal("not_found")
@@ -160,7 +166,7 @@ def record_success(command: RecordSuccess, refund: Refund) -> list[Event]:
         leg = refund.leg(name)
         if leg.amount_fen != amount_fen:
             raise Refusal("refund_mismatch")
-        if leg.status != "succeeded":
+        if leg.status not in BACK:
             events.append(
                 RefundLegSucceeded(
                     refund_id=requested.refund_id,
@@ -170,21 +176,25 @@ def record_success(command: RecordSuccess, refund: Refund) -> list[Event]:
                     amount_fen=amount_fen,
                 )
             )
-    after = refund
+    return [*events, *_done(requested, refund, events)]
+
+
+def _done(requested: RefundRequested, refund: Refund, events: list[Event]) -> list[Event]:
+    """RefundSucceeded, when these events bring the last leg back."""
     for event in events:
-        after = evolve(after, event)
-    if events and after.status == "succeeded":
-        events.append(
-            RefundSucceeded(
-                refund_id=requested.refund_id,
-                order_id=requested.order_id,
-                visit_id=requested.visit_id,
-                kind=requested.kind,
-                amount_fen=requested.amount_fen,
-                legs=requested.legs,
-            )
+        refund = evolve(refund, event)
+    if not events or refund.status != "succeeded":
+        return []
+    return [
+        RefundSucceeded(
+            refund_id=requested.refund_id,
+            order_id=requested.order_id,
+            visit_id=requested.visit_id,
+            kind=requested.kind,
+            amount_fen=requested.amount_fen,
+            legs=requested.legs,
         )
-    return events
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +251,49 @@ def retry_refund(command: RetryRefund, refund: Refund) -> list[Event]:
         )
         for leg in failed
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveRefund:
+    """A person ends what cannot come back by the way it was paid."""
+
+    leg: LegName
+    cashier: str
+    reason: ResolveReason
+    note: str
+
+
+def resolve_refund(command: ResolveRefund, refund: Refund) -> list[Event]:
+    """One failed leg, for good: it counts as given back, once. Raises Refusal `not_found`, `nothing_to_retry` for a leg
+    that is back, on its way, or already ended by a person."""
+    if refund.requested is None:
+        raise Refusal("not_found")
+    leg = refund.leg(command.leg)
+    if leg.status != "failed":
+        raise Refusal("nothing_to_retry")
+    requested = refund.requested
+    events: list[Event] = [
+        RefundLegResolved(
+            refund_id=requested.refund_id,
+            order_id=requested.order_id,
+            visit_id=requested.visit_id,
+            leg=leg.leg,
+            amount_fen=leg.amount_fen,
+            cashier=command.cashier,
+            reason=command.reason,
+            note=command.note,
+        )
+    ]
+    return [*events, *_done(requested, refund, events)]
+
+
+def refund_number(refund_id: str, number: int) -> str:
+    """One number for all attempts; another only after the provider has closed the last one without paying."""
+    return refund_id if number == 1 else f"{refund_id}@{number}"
+
+
+def refund_of_number(number: str) -> str:
+    return number.partition("@")[0]
 
 
 def needs_bank_card(leg: RefundLeg) -> bool:

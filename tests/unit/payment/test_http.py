@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,7 +99,7 @@ def test_staff_see_every_order(shop: Shop) -> None:
     assert shop.get(f"/orders/{fee}", "cashier:c1").json["order_id"] == fee
 
 
-@pytest.mark.parametrize("path", ["/ledger", "/stuck-refunds"])
+@pytest.mark.parametrize("path", ["/ledger", "/stuck-refunds", "/reconciliations"])
 def test_the_books_are_the_cashiers(shop: Shop, path: str) -> None:
     assert shop.get(path).json["code"] == "forbidden"
     assert shop.get(path, "cashier:c1").status_code == 200
@@ -134,6 +135,84 @@ def test_a_failed_refund_is_retried_by_the_cashier_and_the_card_is_kept_nowhere(
     assert shop.get("/visits/v1/refunds").json["refunds"][0]["state"] == "requested"
     assert shop.tell(RefundChanged(f"rf-{fee}", "succeeded", 1000)).status_code == 200
     assert shop.get("/visits/v1/refunds").json["refunds"][0]["state"] == "succeeded"
+
+
+def test_a_hopeless_refund_is_ended_by_the_cashier(shop: Shop) -> None:
+    """§16: the leg that failed, alone; it counts as given back, once, and who did it is on record."""
+    fee = shop.world.visit()
+    shop.world.pay(fee)
+    shop.world.provider.fate = "abnormal"
+    shop.world.withdraw()
+    shop.world.run_until_quiet()
+    path, body = f"/refunds/rf-{fee}/resolve", {"leg": "cash", "reason": "paid_by_hand", "note": "receipt 7"}
+    assert shop.post(path, body).json["code"] == "forbidden"
+    assert shop.post(path, {**body, "note": ""}, "cashier:c1").json["code"] == "invalid_input"
+    assert shop.post(path, {**body, "leg": "fund"}, "cashier:c1").json["code"] == "nothing_to_retry"
+    answer = shop.post(path, body, "cashier:c1", "k2")
+    assert (answer.json["state"], answer.json["legs"][1]["state"]) == ("succeeded", "resolved")
+    assert shop.post(path, body, "cashier:c1", "k2").json == answer.json
+    assert shop.post(path, body, "cashier:c1", "k3").json["code"] == "nothing_to_retry"
+    shop.world.settle_down()
+    assert (shop.world.totals(), shop.world.views.stuck()) == ((5000, 5000, 0, 0), [])
+    logged = [event for commit in shop.world.backend.commits for event in commit.events]
+    [audited] = [event.data for event in logged if ".RefundLegResolved." in event.type]
+    assert (audited["cashier"], audited["reason"], audited["note"]) == ("c1", "paid_by_hand", "receipt 7")
+
+
+def test_a_dispute_is_decided_by_the_cashier(shop: Shop) -> None:
+    """§23: paid online and at the desk; ours goes back."""
+    rx = shop.world.prescription()
+    shop.world.pay(rx)
+    shop.world.desk_settles()
+    path, body = f"/orders/{rx}/disputes/h1/resolve", {"decision": "online_goes_back", "note": "took the drugs there"}
+    assert shop.post(path, body).json["code"] == "forbidden"
+    assert shop.post(path.replace("h1", "h2"), body, "cashier:c1").json["code"] == "not_found"
+    answer = shop.post(path, body, "cashier:c1", "k2")
+    assert answer.json == {"order_id": rx, "settlement_id": "h1", "decision": "online_goes_back"}
+    assert shop.post(path, body, "cashier:c1", "k2").json == answer.json
+    assert shop.post(path, body, "cashier:c1", "k3").json["code"] == "already_resolved"
+    shop.world.run_until_quiet()
+    assert shop.world.totals() == (8000, 8000, 0, 0)
+    assert shop.world.views.documents["disputes"]["h1"]["decision"] == "online_goes_back"
+
+
+def test_a_dispute_about_money_that_never_came(shop: Shop) -> None:
+    """§23: settled after the three days. There is nothing of ours to give back: the desk gives its own back."""
+    rx = shop.world.prescription()
+    shop.world.advance(days=3)
+    shop.world.run_until_quiet()
+    shop.world.desk_settles()
+    path = f"/orders/{rx}/disputes/h1/resolve"
+    body = {"decision": "online_goes_back", "note": "n"}
+    assert shop.post(path, body, "cashier:c1").json["code"] == "nothing_captured"
+    assert shop.post(path, {**body, "decision": "desk_gives_back"}, "cashier:c1", "k2").status_code == 200
+    shop.world.run_until_quiet()
+    assert (shop.world.state(rx), shop.world.totals()) == ("expired", (0, 0, 0, 0))
+
+
+def test_the_daily_comparison_is_read_and_its_differences_are_resolved(shop: Shop) -> None:
+    """§16"""
+    fee = shop.world.visit()
+    shop.world.pay(fee)
+    shop.world.provider.misprint = lambda lines: [replace(line, amount_fen=999) for line in lines]
+    shop.world.advance(days=1, hours=2)
+    shop.world.run_until_quiet()
+    [day] = shop.get("/reconciliations?day=2026-11-24", "cashier:c1").json["reconciliations"]
+    assert (day["open"], day["cured"], day["agreed"]) == (1, 0, 1)
+    assert shop.get("/reconciliations?day=x", "cashier:c1").json["code"] == "invalid_input"
+    assert shop.get("/reconciliations?day=2026-11-23", "cashier:c1").json == {"reconciliations": []}
+    assert shop.get("/reconciliations/2026-11-23", "cashier:c1").json["code"] == "not_found"
+    [difference] = shop.get("/reconciliations/2026-11-24", "cashier:c1").json["differences"]
+    assert (difference["kind"], difference["ours_fen"], difference["theirs_fen"]) == ("amount_differs", 1000, 999)
+    path = f"/reconciliations/2026-11-24/differences/{difference['difference_id']}/resolve"
+    assert shop.post(path, {"note": "n"}).json["code"] == "forbidden"
+    other = path.replace(difference["difference_id"], "x")
+    assert shop.post(other, {"note": "n"}, "cashier:c1").json["code"] == "not_found"
+    answer = shop.post(path, {"note": "their clerk corrected it"}, "cashier:c1", "k2")
+    assert (answer.json["state"], answer.json["cashier"], answer.json["note"]) == (
+        "resolved", "c1", "their clerk corrected it"
+    )
+    assert shop.post(path, {"note": "n"}, "cashier:c1", "k3").json["code"] == "already_resolved"
 
 
 def test_the_api_says_what_it_refuses() -> None:

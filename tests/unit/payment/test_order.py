@@ -13,6 +13,8 @@ from services.payment.domain.order import Order
 from services.payment.events import (
     CashCollected,
     DecompositionRefused,
+    DisputeDecision,
+    DisputeResolved,
     InsuranceRefused,
     Leg,
     OfflineSettlementDisputed,
@@ -110,6 +112,14 @@ def desk_settles(settlement_id: str = "h1", after: timedelta = timedelta(0)) -> 
     return lambda state: orders.settle_offline(command, state)
 
 
+def people_decide(decision: DisputeDecision) -> When:
+    return lambda state: orders.resolve_dispute(orders.ResolveDispute("h1", decision, "c1", "why"), RX, state)
+
+
+def decided(decision: DisputeDecision) -> DisputeResolved:
+    return DisputeResolved(order_id=RX, settlement_id="h1", decision=decision, cashier="c1", note="why")
+
+
 TABLE: list[tuple[str, Sequence[object], When, list[object] | str]] = [
     ("§13 the fee of the Beijing-insured is decomposed first", (), opens(OPEN_FEE), [opened()]),
     ("§14 uninsured: self-pay at once", (), opens(UNINSURED),
@@ -178,6 +188,18 @@ TABLE: list[tuple[str, Sequence[object], When, list[object] | str]] = [
      [replace(DESK_DISPUTED, settled_at=NOW + timedelta(days=3))]),
     ("a second settlement of one prescription", (*RX_AWAITING, DESK), desk_settles("h2"),
      [replace(DESK_DISPUTED, settlement_id="h2")]),
+    ("§23 people decide: ours goes back", (*RX_PAID, DESK_DISPUTED), people_decide("online_goes_back"),
+     [decided("online_goes_back")]),
+    ("§23 people decide: the desk's goes back", (*RX_PAID, DESK_DISPUTED), people_decide("desk_gives_back"),
+     [decided("desk_gives_back")]),
+    ("§23 people decide once", (*RX_PAID, DESK_DISPUTED, decided("desk_gives_back")),
+     people_decide("online_goes_back"), "already_resolved"),
+    ("§23 there is no payment of ours", (*RX_EXPIRED, DESK_DISPUTED), people_decide("online_goes_back"),
+     "nothing_captured"),
+    ("§23 no dispute", RX_PAID, people_decide("desk_gives_back"), "not_found"),
+    ("§23 what the desk rightly settled is no dispute", (*RX_AWAITING, DESK), people_decide("desk_gives_back"),
+     "not_found"),
+    ("§23 a decided dispute told again", (*RX_PAID, DESK_DISPUTED, decided("desk_gives_back")), desk_settles(), []),
 ]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eventkit.calls import Unanswered
-from eventkit.store import Request
+from eventkit.store import Answer, Request
+from services.payment.domain.refund import ResolveRefund
 from tests.unit.payment.world import World
 
 
@@ -321,6 +322,25 @@ def test_an_abnormal_refund_goes_to_a_bank_card(world: World) -> None:
     assert world.refund_state(fee) == "succeeded"
     kept = b"".join(str(event.data).encode() for commit in world.backend.commits for event in commit.events)
     assert b"6222000011112222" not in kept
+
+
+def test_money_that_comes_back_after_it_was_paid_by_hand_is_counted_once_and_shown(world: World) -> None:
+    """§16: the provider mended what people had given up. The ledger is right; the statement calls people."""
+    fee = world.visit()
+    world.pay(fee)
+    world.provider.fate = "abnormal"
+    world.withdraw()
+    world.run_until_quiet()
+    command = ResolveRefund("cash", "cashier1", "paid_by_hand", "receipt 7")
+    world.handlers.resolve_refund(Request("c", "r", "k"), f"rf-{fee}", command, lambda _: Answer())
+    world.run_until_quiet()
+    world.provider.refunds[f"rf-{fee}"]["state"] = "succeeded"
+    world.notice_of_refund(f"rf-{fee}")
+    world.advance(days=1, hours=2)
+    world.run_until_quiet()
+    assert world.totals() == (5000, 5000, 0, 0)
+    assert world.counts()[(f"refund-rf-{fee}", "RefundSucceeded")] == 1
+    assert world.differences() == [("2026-11-24", "state_differs", f"rf-{fee}", "open")]
 
 
 def test_a_closed_refund_is_asked_for_again_under_a_new_number(world: World) -> None:

@@ -13,6 +13,7 @@ from services.payment.events import (
     LegName,
     RefundFailed,
     RefundLegAttempted,
+    RefundLegResolved,
     RefundLegRetried,
     RefundLegSucceeded,
     RefundRequested,
@@ -75,6 +76,17 @@ def person_retries(bank_card: bool = False) -> When:
     return lambda state: refunds.retry_refund(refunds.RetryRefund("c1", bank_card), state)
 
 
+def person_ends(leg: LegName) -> When:
+    return lambda state: refunds.resolve_refund(refunds.ResolveRefund(leg, "c1", "paid_by_hand", "receipt 7"), state)
+
+
+def ended(leg: LegName, amount_fen: int) -> RefundLegResolved:
+    return RefundLegResolved(
+        refund_id=REFUND_ID, order_id=FEE, visit_id="v1", leg=leg, amount_fen=amount_fen, cashier="c1",
+        reason="paid_by_hand", note="receipt 7",
+    )
+
+
 TABLE: list[tuple[str, Sequence[object], When, list[object] | str]] = [
     ("accepted is not done", (REQUESTED,), asks("cash", "accepted"), [attempted("accepted")]),
     ("an outage is one event", (REQUESTED, attempted("unanswered")), asks("cash", "unanswered"), []),
@@ -102,6 +114,24 @@ TABLE: list[tuple[str, Sequence[object], When, list[object] | str]] = [
      [retried("cash", "bank_card")]),
     ("without the card the other leg goes", (REQUESTED, failed("cash", "ABNORMAL"), failed("fund", "not_found")),
      person_retries(), [retried("fund")]),
+    ("a person ends the last leg", (REQUESTED, succeeded("fund", 4000), failed("cash", "ABNORMAL")),
+     person_ends("cash"), [ended("cash", 1000), DONE]),
+    ("a person ends one leg, the other is on its way", (REQUESTED, failed("fund", "not_found")), person_ends("fund"),
+     [ended("fund", 4000)]),
+    ("a leg on its way is not for people", (REQUESTED,), person_ends("cash"), "nothing_to_retry"),
+    ("a leg that is back is not for people", BOTH_BACK, person_ends("cash"), "nothing_to_retry"),
+    ("ended once", (REQUESTED, failed("cash", "ABNORMAL"), ended("cash", 1000)), person_ends("cash"),
+     "nothing_to_retry"),
+    ("an ended leg is not sent again", (REQUESTED, failed("cash", "ABNORMAL"), ended("cash", 1000)), person_retries(),
+     "nothing_to_retry"),
+    ("an ended leg that comes back all the same is counted once",
+     (REQUESTED, succeeded("fund", 4000), failed("cash", "ABNORMAL"), ended("cash", 1000), DONE),
+     brings_back(("cash", 1000)), []),
+    ("an old failure of an ended leg", (REQUESTED, failed("cash", "ABNORMAL"), ended("cash", 1000)),
+     fails("ABNORMAL", "cash"), []),
+    ("the other leg after a person ended one", (REQUESTED, failed("fund", "not_found"), ended("fund", 4000)),
+     brings_back(("cash", 1000)), [succeeded("cash", 1000), DONE]),
+    ("no refund to end", (), person_ends("cash"), "not_found"),
 ]
 
 

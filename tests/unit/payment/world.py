@@ -4,15 +4,15 @@ a provider and an insurer that fail as they are told."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from eventkit.calls import PeerRefused, Unanswered
-from eventkit.clock import FixedClock, rfc3339
+from eventkit.clock import FixedClock, day_end, rfc3339, shanghai_day
 from eventkit.contracts import contracts
 from eventkit.deadlines import Row
 from eventkit.envelope import Envelope, sequence
@@ -24,17 +24,22 @@ from eventkit.streams.guard import to_envelope as derived_envelope
 from services.payment.checkout import BankCard, Checkout
 from services.payment.domain import order as orders
 from services.payment.domain import refund as refunds
-from services.payment.events import registry
+from services.payment.domain.reconciliation import Key, key
+from services.payment.events import Movement, MovementState, registry
 from services.payment.handlers import Handlers, fee_order_id, prescription_order_id, refund_id_of
-from services.payment.jobs import Jobs, refund_of_number
+from services.payment.jobs import Jobs
 from services.payment.policies import GROUP, inboxes
 from services.payment.ports import ProviderRefused, RefundState, Settlement, Split, Trade
-from services.payment.read_model import changes, ledger_of
+from services.payment.read_model import changes, ledger_of, summary_of
+from services.payment.statements import Statements
 from services.payment.streams.insurance import insurance
 from services.payment.streams.refunds import refunds as refund_processor
 from tests.unit.payment.given import NOW
 
 FEE_FEN, FUND_FEN, DRUGS_FEN = 5000, 4000, 8000
+STATED: dict[str, MovementState] = {
+    "succeeded": "done", "processing": "pending", "abnormal": "failed", "closed": "failed"
+}
 CARD = BankCard("ICBC_DEBIT", "6222000011112222", "张三")
 
 
@@ -77,6 +82,7 @@ class FakeProvider:
     fate: RefundState = "succeeded"
     refusal: str = ""
     charge_during_next_prepay: bool = False
+    misprint: Callable[[list[Movement]], list[Movement]] = list
 
     def prepay(self, order_id: str, description: str, amount_fen: int, payer: str, expires_at: datetime) -> str:
         self.faults.refuse()
@@ -135,7 +141,9 @@ class FakeProvider:
             if self.refusal:
                 code, self.refusal = self.refusal, ""
                 raise ProviderRefused(code)
-            self.refunds[refund_number] = {"order": order_id, "amount": amount_fen, "state": "processing"}
+            self.refunds[refund_number] = {
+                "order": order_id, "amount": amount_fen, "state": "processing", "asked_at": self.clock.now(),
+            }
         self.faults.silence()
         return self.refunds[refund_number]["state"]  # type: ignore[no-any-return]
 
@@ -157,12 +165,29 @@ class FakeProvider:
             if refund["state"] == "processing":
                 refund["state"] = self.fate
 
+    def statement(self, day: date) -> list[Movement] | None:
+        """From ten of the next morning. `misprint` changes what the statement says."""
+        self.faults.refuse()
+        if self.clock.now() < day_end(day) + timedelta(hours=10):
+            return None
+        lines = [
+            Movement("wechatpay", "payment", "cash", order_id, trade["amount"], "done", order_id)
+            for order_id, trade in self.trades.items()
+            if "paid_at" in trade and shanghai_day(trade["paid_at"]) == day
+        ] + [
+            Movement("wechatpay", "refund", "cash", number, refund["amount"], STATED[refund["state"]], refund["order"])
+            for number, refund in self.refunds.items()
+            if shanghai_day(refund["asked_at"]) == day
+        ]
+        return self.misprint(lines)
+
     def notice(self, headers: Mapping[str, str], body: bytes) -> None:
         raise ProviderRefused("not_authentic")
 
 
 @dataclass
 class FakeInsurer:
+    clock: FixedClock
     faults: Faults = field(default_factory=Faults)
     refusal: str = ""
     fund_fen: int = FUND_FEN
@@ -170,6 +195,8 @@ class FakeInsurer:
     splits: dict[str, Split] = field(default_factory=dict)
     settled: dict[str, Split] = field(default_factory=dict)
     reversed: dict[str, str] = field(default_factory=dict)
+    at: dict[str, datetime] = field(default_factory=dict)
+    misprint: Callable[[list[Movement]], list[Movement]] = list
 
     def decompose(self, order_id: str, card_id: str, card_kind: str, title: str, amount_fen: int) -> Split:
         self.faults.refuse()
@@ -186,15 +213,50 @@ class FakeInsurer:
         if settlement_id not in self.settled:
             self._maybe_refuse()
             self.settled[settlement_id] = split
+            self.at[settlement_id] = self.clock.now()
         self.faults.silence()
         return Settlement(settlement_id, split.fund_fen, split.account_fen)
 
     def reverse(self, refund_id: str, settlement_id: str) -> Settlement:
         self.faults.refuse()
         assert self.reversed.setdefault(settlement_id, refund_id) == refund_id, "reversed twice"
+        self.at.setdefault(refund_id, self.clock.now())
         self.faults.silence()
         split = self.settled[settlement_id]
         return Settlement(settlement_id, split.fund_fen, split.account_fen)
+
+    def settlement(self, order_id: str) -> Settlement | None:
+        self.faults.refuse()
+        split = self.splits.get(order_id)
+        if split is None or f"s-{split.decomposition_id}" not in self.settled:
+            return None
+        return Settlement(f"s-{split.decomposition_id}", split.fund_fen, split.account_fen)
+
+    def reversal(self, refund_id: str) -> Settlement | None:
+        self.faults.refuse()
+        for settlement_id, number in self.reversed.items():
+            if number == refund_id:
+                split = self.settled[settlement_id]
+                return Settlement(settlement_id, split.fund_fen, split.account_fen)
+        return None
+
+    def statement(self, day: date) -> list[Movement] | None:
+        self.faults.refuse()
+        if self.clock.now() < day_end(day) + timedelta(hours=6):
+            return None
+        lines = []
+        for settlement_id, split in self.settled.items():
+            order_id = settlement_id.removeprefix("s-d-")
+            for leg, fen in (("fund", split.fund_fen), ("account", split.account_fen)):
+                moved = [("payment", order_id, self.at[settlement_id])]
+                if number := self.reversed.get(settlement_id):
+                    moved.append(("refund", number, self.at[number]))
+                lines += [
+                    Movement("insurer", what, leg, number, fen, "done", order_id)  # type: ignore[arg-type]
+                    for what, number, at in moved
+                    if fen and shanghai_day(at) == day
+                ]
+        return self.misprint(lines)
 
     def _maybe_refuse(self) -> None:
         if self.refusal:
@@ -223,6 +285,7 @@ class Views:
 
     def __init__(self) -> None:
         self.documents: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+        self.lines: dict[Key, Movement] = {}
 
     def project(self, recorded: Recorded) -> None:
         for change in changes(recorded):
@@ -247,6 +310,20 @@ class Views:
     def stuck(self) -> list[str]:
         return sorted(id_ for id_, row in self.documents["refunds"].items() if row.get("failed"))
 
+    def moved(self, since: datetime, until: datetime) -> set[tuple[str, str, str]]:
+        rows = [row for row in self.documents["movements"].values() if since <= row["at"] < until]
+        return {(row["order_id"], row["what"], leg) for row in rows for leg in row["legs"]}
+
+    def keep_statement(self, day: str, lines: Sequence[Movement]) -> None:
+        self.lines |= {key(line): line for line in lines}
+
+    def stated(self, keys: Iterable[Key]) -> list[Movement]:
+        return [self.lines[each] for each in keys if each in self.lines]
+
+    def reconciliations(self, day: str | None = None) -> list[dict[str, Any]]:
+        rows = self.documents["reconciliations"].items()
+        return [summary_of(id_, row) for id_, row in sorted(rows, reverse=True) if day in (None, id_)]
+
     def ledger(self, order_id: str | None = None) -> dict[str, Any]:
         rows = [row for id_, row in self.documents["ledger"].items() if order_id in (None, id_)]
         return ledger_of(
@@ -266,12 +343,14 @@ class World:
         self.clock = FixedClock(NOW)
         self.backend = MemoryBackend()
         self.store = Store(self.backend, registry, NoSealer(), self.clock)
-        self.provider, self.insurer, self.registration = FakeProvider(self.clock), FakeInsurer(), Registration()
+        self.provider, self.insurer = FakeProvider(self.clock), FakeInsurer(self.clock)
+        self.registration = Registration()
         self.views = Views()
         self.handlers = Handlers(self)
         self.checkout = Checkout(self.handlers, self.provider, self.registration)  # type: ignore[arg-type]
         self.policies = inboxes(self.handlers, self.views)[GROUP]  # type: ignore[arg-type]
-        self._jobs = Jobs(self.handlers, self.provider, self.insurer).by_name()
+        statements = Statements(self.handlers, self.provider, self.insurer, self.views, self.clock)
+        self._jobs = Jobs(self.handlers, self.provider, self.insurer).by_name() | statements.by_name()
         self.rows: dict[str, Row] = {}
         self.done: set[str] = set()
         self._states: dict[tuple[str, str], Any] = {}
@@ -280,6 +359,7 @@ class World:
         self._read = 0
         self._heard = 0
         self._keys = 0
+        self.handlers.begin_reconciling()
 
     # --- what follows from what was written
 
@@ -413,7 +493,8 @@ class World:
         refund = self.provider.refunds[number]
         if refund["state"] == "succeeded":
             success = refunds.RecordSuccess((("cash", refund["amount"]),))
-            self.handlers.record_success(Request("wechatpay", "refund", number), refund_of_number(number), success)
+            told = Request("wechatpay", "refund", number)
+            self.handlers.record_success(told, refunds.refund_of_number(number), success)
         self.settle_down()
 
     def retry(self, order_id: str, card: BankCard | None = CARD) -> Answer:
@@ -432,6 +513,14 @@ class World:
         self.run_until_quiet()
 
     # --- what can be seen
+
+    def differences(self) -> list[tuple[str, str, str, str]]:
+        """(day, kind, number, state) of all days that were compared."""
+        return [
+            (day, followed.found.kind, followed.found.number, followed.state)
+            for day in sorted(self.views.documents["reconciliations"])
+            for followed in self.handlers.report(day).differences.values()
+        ]
 
     def state(self, order_id: str) -> str:
         return self.handlers.order(order_id).status
