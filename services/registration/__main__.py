@@ -22,12 +22,14 @@ from services.registration.handlers.visits import Visits
 from services.registration.http import Desk
 from services.registration.http import routes as http_routes
 from services.registration.jobs import jobs
+from services.registration.links import PhotoLinks
 from services.registration.login import LoginCodes
 from services.registration.notice import read_notice
 from services.registration.partners import His, Sms
 from services.registration.photos import PhotoFiles
 from services.registration.policies import inboxes
 from services.registration.read_model import ReadModel
+from services.registration.scanner import Scanner
 from services.registration.tokens import Clients, TokenIssuer, read_key
 
 
@@ -39,7 +41,8 @@ def routes(core: Core) -> Sequence[Routes]:
     eligibility = Peer("eligibility", env.str("FUZHEN_ELIGIBILITY_URL"), headers=issuer.headers)
     clients = Clients(existing_file(env, "FUZHEN_CLIENTS_FILE"))
     directory, notice, photos = _directory(core), read_notice(), PhotoFiles(core.database, core.vault)
-    people, sessions = People(core, His(env), photos), Sessions(core, directory)
+    people = People(core, His(env), photos, Scanner(env.str("FUZHEN_SCANNER", "")))
+    sessions = Sessions(core, directory)
     booking = Booking(core, people, sessions, eligibility, notice)
     http_routes.desk = Desk(
         core=core,
@@ -52,6 +55,7 @@ def routes(core: Core) -> Sequence[Routes]:
         devices=devices,
         people=people,
         photos=photos,
+        links=PhotoLinks(core.vault),
         sessions=sessions,
         booking=booking,
         drafts=Drafts(core, people, booking),

@@ -4,6 +4,7 @@ patient in the collection `photos: {_id: photo_id, patient_id, sealed}`."""
 from __future__ import annotations
 
 import io
+import zipfile
 from typing import Any
 
 from PIL import Image, ImageOps
@@ -20,9 +21,23 @@ _MAX_SIDE = 2560
 _QUALITY = 88
 
 
+# What else a file can be while it is a picture, too. The picture alone would be kept anyway; who sends such a file has
+# made it to deceive, and is told no.
+_OTHER_KINDS = (b"%pdf-", b"<script", b"<?php", b"<html", b"<!doctype", b"<svg", b"rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c")
+
+
+def check_kind(upload: bytes) -> None:
+    """Raises Refusal("photo_is_more") for a file that is also a document, a script or an archive."""
+    lowered = upload.lower()
+    if any(mark in lowered for mark in _OTHER_KINDS) or zipfile.is_zipfile(io.BytesIO(upload)):
+        raise Refusal("photo_is_more")
+
+
 def cleaned(upload: bytes) -> bytes:
-    """The picture alone as JPEG, upright, without EXIF (place, device, time), no longer than a doctor's screen needs.
-    Raises Refusal("photo_unreadable")."""
+    """The picture alone as JPEG, whatever it was called: its bytes say what it is. Upright, without EXIF (place,
+    device, time), no longer than a doctor's screen needs.
+    Raises Refusal("photo_unreadable" | "photo_is_more")."""
+    check_kind(upload)
     try:
         with Image.open(io.BytesIO(upload), formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:

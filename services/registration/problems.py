@@ -47,6 +47,12 @@ PROBLEMS = (
     # --- photos (§10)
     Problem("photo_unreadable", 422, "无法识别这张图片。", "This picture cannot be read.",
             "请上传清晰的 JPEG、PNG 或 WebP 照片。", "Upload a JPEG, PNG or WebP picture."),
+    Problem("photo_is_more", 422, "该文件不只是图片,不能上传。", "This file is more than a picture.",
+            "请直接用手机拍照或截图后上传。", "Upload a photo or screenshot as your phone made it."),
+    Problem("photo_infected", 422, "该文件未通过安全检查。", "The virus scanner refused this file.",
+            "请检查您的设备,换一张照片重新上传。", "Check your device and upload another photo."),
+    Problem("link_over", 404, "图片链接已失效。", "This link is no longer valid.",
+            "请返回页面重新打开图片。", "Go back and open the picture again."),
     Problem("photo_unknown", 422, "找不到所选的照片。", "A chosen photo is not among this patient's.",
             "请重新上传照片。", "Upload the photo again."),
     # --- sessions (§9)

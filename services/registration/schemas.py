@@ -274,6 +274,16 @@ class PhotoSchema(Schema):
     photo_id = fields.String()
 
 
+class PhotoLinkSchema(Schema):
+    url = fields.String()
+    expires_in = fields.Integer(metadata={"description": "seconds"})
+
+
+class PhotoLinkQuerySchema(Schema):
+    expires = fields.Integer(required=True)
+    signature = fields.String(required=True, validate=validate.Length(max=100))
+
+
 # --- visits
 
 

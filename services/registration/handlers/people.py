@@ -16,6 +16,7 @@ from services.registration.events import PatientLinked, PhotoAdded
 from services.registration.partners import His
 from services.registration.photos import PhotoFiles, cleaned
 from services.registration.policy import policy_on
+from services.registration.scanner import Scanner
 
 
 def patient_stream(patient_id: str) -> str:
@@ -31,10 +32,11 @@ def photo_stream(photo_id: str) -> str:
 
 
 class People:
-    def __init__(self, core: Core, his: His, photos: PhotoFiles) -> None:
+    def __init__(self, core: Core, his: His, photos: PhotoFiles, scanner: Scanner) -> None:
         self._core = core
         self._his = his
         self._photos = photos
+        self._scanner = scanner
 
     def add(self, request: Request, command: AddPatient) -> Answer:
         """The patient's id follows from account and document, so that a person is added once however it is asked.
@@ -98,8 +100,9 @@ class People:
         return self._core.store.execute(request, [stream], decide)
 
     def add_photo(self, request: Request, caller: Caller, patient_id: str, upload: bytes) -> Answer:
-        """Raises Refusal("not_found" | "photo_unreadable")."""
+        """Raises Refusal: not_found, photo_unreadable, photo_is_more, photo_infected; Unanswered by the scanner."""
         self.patient(patient_id, caller.subject)
+        self._scanner.check(upload)
         photo_id = derived_id("photo", caller.subject, patient_id, request.key or "")
         self._photos.keep(photo_id, patient_id, cleaned(upload))
         stream = photo_stream(photo_id)

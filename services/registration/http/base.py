@@ -15,6 +15,7 @@ from services.registration.handlers.drafts import Drafts
 from services.registration.handlers.people import People
 from services.registration.handlers.sessions import Sessions
 from services.registration.handlers.visits import Visits
+from services.registration.links import PhotoLinks
 from services.registration.notice import Notice
 from services.registration.photos import PhotoFiles
 from services.registration.problems import PROBLEMS
@@ -34,6 +35,7 @@ class Desk:
     devices: Devices
     people: People
     photos: PhotoFiles
+    links: PhotoLinks
     sessions: Sessions
     booking: Booking
     drafts: Drafts

@@ -90,7 +90,9 @@ class PhotosView(MethodView):
         }},
     }})
     @routes.command
-    @routes.refuses("not_found", "photo_unreadable", "too_large")
+    @routes.refuses(
+        "not_found", "photo_unreadable", "photo_is_more", "photo_infected", "too_large", "partner_unavailable"
+    )
     def post(self, patient_id: str) -> ResponseReturnValue:
         """Upload a photo of the tongue or of a result, JPEG, PNG or WebP, up to 8 MB (§10). Only the picture is kept:
         where and with what it was taken is removed."""
@@ -112,10 +114,39 @@ class PhotoView(MethodView):
     @routes.refuses("not_found", "unavailable")
     def get(self, photo_id: str) -> Response:
         """The picture as JPEG: for its own account, and for the doctor of a visit that shows it (§31)."""
-        photo = desk().people.photo(photo_id)
-        if not (caller().has("patient") and photo.account_id == caller().subject) and not _shown_to_doctor(photo_id):
-            raise Refusal("not_found")
+        _check_may_see(photo_id)
         return Response(desk().photos.read(photo_id), mimetype="image/jpeg")
+
+
+@routes.route("/photos/<photo_id>/link")
+class PhotoLinkView(MethodView):
+    @routes.access("patient", "doctor")
+    @routes.response(200, schemas.PhotoLinkSchema, example={
+        "url": "/api/registration/photo-links/e41b…?expires=1795421100&signature=5d1c…", "expires_in": 300,
+    })
+    @routes.refuses("not_found", "unavailable")
+    def get(self, photo_id: str) -> ResponseReturnValue:
+        """A link to the picture that needs no token and works for five minutes, for whoever may see it (§31)."""
+        _check_may_see(photo_id)
+        url, seconds = desk().links.link(photo_id)
+        return {"url": url, "expires_in": seconds}
+
+
+@routes.route("/photo-links/<photo_id>")
+class LinkedPhotoView(MethodView):
+    @routes.arguments(schemas.PhotoLinkQuerySchema, location="query")
+    @routes.response(200, {"type": "string", "format": "binary"}, content_type="image/jpeg")
+    @routes.refuses("invalid_input", "link_over", "not_found", "unavailable")
+    def get(self, query: dict[str, Any], photo_id: str) -> Response:
+        """The picture behind a link."""
+        desk().links.check(photo_id, query["expires"], query["signature"])
+        return Response(desk().photos.read(photo_id), mimetype="image/jpeg")
+
+
+def _check_may_see(photo_id: str) -> None:
+    photo = desk().people.photo(photo_id)
+    if not (caller().has("patient") and photo.account_id == caller().subject) and not _shown_to_doctor(photo_id):
+        raise Refusal("not_found")
 
 
 def _shown_to_doctor(photo_id: str) -> bool:

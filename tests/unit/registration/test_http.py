@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 import pytest
@@ -323,3 +324,24 @@ def test_s7_a_passport_over_http_masked_by_half(api: Api, story: Story) -> None:
     inside = api.get(f"/internal/patients/{added.json['patient_id']}", "service:his/his").json
     assert (inside["document"], inside["id_number"]) == ("passport", "E12345678")
     assert api.post("/patients", "a9/patient", {**whole, "document": "library card"}).status_code == 422
+
+
+def test_s31_a_link_to_a_photo_works_for_minutes_and_for_this_photo(
+    api: Api, client: FlaskClient, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = f"{story.account}/patient"
+    first, other = (
+        api.post(f"/patients/{story.patient_id}/photos", patient, data=picture(side), content_type="image/jpeg").json
+        for side in (40, 50)
+    )
+    assert api.get(f"/photos/{first['photo_id']}/link", "stranger/patient").status_code == 404
+    link = api.get(f"/photos/{first['photo_id']}/link", patient).json
+    opened = client.get(link["url"])
+    assert (opened.status_code, opened.mimetype, opened.headers["Cache-Control"]) == (200, "image/jpeg", "no-store")
+    for wrong in (
+        link["url"].replace(first["photo_id"], other["photo_id"]), link["url"] + "0", link["url"].replace("=1", "=2"),
+    ):
+        assert client.get(wrong).status_code == 404
+    later = time.time() + link["expires_in"] + 1
+    monkeypatch.setattr("services.registration.links.time.time", lambda: later)
+    assert client.get(link["url"]).json["code"] == "link_over"

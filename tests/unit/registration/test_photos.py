@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from typing import Any
 
 import pytest
@@ -55,3 +56,34 @@ def test_s10_a_large_picture_is_made_smaller() -> None:
 def test_s10_what_cannot_be_read(upload: bytes) -> None:
     with pytest.raises(Refusal, match="photo_unreadable"):
         cleaned(upload)
+
+
+def archive() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        made.writestr("a.js", "alert(1)")
+    return file.getvalue()
+
+
+JPEG = encoded(Image.new("RGB", (8, 8)), "JPEG")
+
+
+@pytest.mark.parametrize(
+    "upload",
+    [
+        JPEG + archive(),
+        JPEG + b"%PDF-1.7",
+        JPEG + b"Rar!\x1a\x07",
+        encoded(Image.new("RGB", (8, 8)), "JPEG", comment=b"<ScRiPt>alert(1)</script>"),
+        encoded(Image.new("RGB", (8, 8)), "JPEG", comment=b"<?php system(1);"),
+        encoded(Image.new("RGB", (8, 8)), "PNG") + b"<html>",
+    ],
+    ids=["zip", "pdf", "rar", "script", "php", "html"],
+)
+def test_s10_a_picture_that_is_something_else_too_is_refused(upload: bytes) -> None:
+    with pytest.raises(Refusal, match="photo_is_more"):
+        cleaned(upload)
+
+
+def test_s10_what_a_phone_adds_after_the_picture_is_only_dropped() -> None:
+    assert cleaned(JPEG + b"SEFH" + bytes(500)) == cleaned(JPEG)

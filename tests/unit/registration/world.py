@@ -34,12 +34,14 @@ from services.registration.handlers.sessions import SessionPlan, Sessions
 from services.registration.handlers.visits import Visits
 from services.registration.http import Desk
 from services.registration.jobs import jobs
+from services.registration.links import PhotoLinks
 from services.registration.login import LoginCodes
 from services.registration.notice import Notice
 from services.registration.partners import His, Sms
 from services.registration.photos import PhotoFiles
 from services.registration.policies import inboxes
 from services.registration.read_model import ReadModel
+from services.registration.scanner import Scanner
 from services.registration.tokens import Clients, TokenIssuer
 from tests.store_suite import PlainSealer
 from tests.unit.registration.story import BORN, DOCTOR, MORNING, NOTICE, NOW, PERSON, QUARTER, add
@@ -186,7 +188,7 @@ class World:
         self.issuer = TokenIssuer(KEY, "https://fuzhen.example")
         self.devices = FakeDevices()
         self.verifier = DeviceVerifier(self.issuer, "https://fuzhen.example", self.devices, look_seconds=0)
-        self.people = People(core, cast(His, self.his), cast(PhotoFiles, self.photos))
+        self.people = People(core, cast(His, self.his), cast(PhotoFiles, self.photos), Scanner())
         self.sessions = Sessions(core, directory)
         self.booking = Booking(core, self.people, self.sessions, cast(Peer, self.eligibility), notice)
         self.drafts = Drafts(core, self.people, self.booking)
@@ -199,7 +201,8 @@ class World:
                 self.clients(), cast(Sms, self.sms),
             ),
             devices=cast(Devices, self.devices),
-            people=self.people, photos=cast(PhotoFiles, self.photos), sessions=self.sessions, booking=self.booking,
+            people=self.people, photos=cast(PhotoFiles, self.photos), links=PhotoLinks(core.vault),
+            sessions=self.sessions, booking=self.booking,
             drafts=self.drafts,
             visits=self.visits, read_model=cast(ReadModel, FakeReadModel(self)),
         )
