@@ -54,12 +54,13 @@ test-integration: ready ## on real parts: Docker's when an engine answers, the d
 test-e2e: ready ## the stories, on a whole stack of their own
 	@$(PYTEST) tests/e2e
 
-check: ready-check ## lint, types, imports between modules, contracts against themselves and origin/main
+check: ready-check ## lint, types, imports, contracts against themselves and origin/main, every rule held by a test
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy eventkit $(PURE)
 	.fuzhen/venv/bin/lint-imports
 	$(PYTHON) -m events.check
 	$(PYTHON) -m events.compat
+	$(PYTHON) -m tests.rules check
 
 chaos: ready ## kill -9 campaigns (kind=processors, options="kills=40 seed=1"); exit code 0 when all held
 	@$(PYTHON) -m tests.chaos $(kind) $(options)

@@ -28,7 +28,7 @@ def cited(text: str) -> set[int]:
 
 def functions(path: Path) -> Iterator[tuple[str, str]]:
     """(name, own source) of each function and method of a file, with the tables of the module that its decorators
-    name; and of each class, its docstring."""
+    name; of each class and of the module itself, the docstring."""
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
     lines = source.splitlines()
@@ -43,6 +43,7 @@ def functions(path: Path) -> Iterator[tuple[str, str]]:
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name)
     }
+    yield path.stem, ast.get_docstring(tree) or ""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             named = {n.id for d in node.decorator_list for n in ast.walk(d) if isinstance(n, ast.Name)}
@@ -56,7 +57,7 @@ def tests() -> dict[int, list[str]]:
     found: dict[int, list[str]] = defaultdict(list)
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for name, source in functions(path):
-            if name.startswith("test_"):
+            if name.startswith("test_") and name != path.stem:
                 for rule in cited(source) | {int(number) for number in NAMED.findall(name)}:
                     found[rule].append(_link(path, name.removeprefix("test_").replace("_", " ")))
     return found
