@@ -34,6 +34,7 @@ from services.consult.handlers import Handlers
 from services.consult.livekit import LiveKit
 from services.consult.media import LARGEST_PICTURE, MediaFiles, recognised
 from services.consult.problems import PROBLEMS
+from services.consult.quick_replies import QuickReplies
 from services.consult.read_model import PAGE, Consults, Marks, Messages
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Desk:
     marks: Marks
     media: MediaFiles
     diagnoses: Diagnoses
+    quick_replies: QuickReplies
     livekit: LiveKit | None
     hub: live.Hub
 
@@ -78,6 +80,7 @@ def routes_for(core: Core) -> Routes:
         marks=Marks(core),
         media=MediaFiles(core.database, core.vault),
         diagnoses=Diagnoses(),
+        quick_replies=QuickReplies(core.database),
         livekit=LiveKit.from_env(core.env),
         hub=live.Hub(commits_of(core.database), MESSAGE_TYPE, max(1, core.settings.web_threads - HTTP_THREADS)),
     )
@@ -107,7 +110,42 @@ class Visits(MethodView):
         """The caller's own visits, the newest hundred, or those of one day"""
         consults = routes.desk.consults
         of = consults.of_doctor if role() == "doctor" else consults.of_account
-        return {"visits": of(caller().subject, query.get("day"))}
+        return {"visits": routes.desk.marks.unread(of(caller().subject, query.get("day")), role())}
+
+
+@routes.route("/schedule")
+class Schedule(MethodView):
+    @routes.access("doctor")
+    @routes.arguments(schemas.ScheduleQuerySchema, location="query")
+    @routes.response(
+        200, schemas.ScheduleSchema,
+        example={"days": [{"day": "2026-11-24", "visits": [schemas.LISTED_EXAMPLE]}]},
+    )
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """The doctor's booked visits of the coming days, by day and slot"""
+        desk = routes.desk
+        first = query.get("first") or shanghai_day(desk.core.clock.now())
+        days = desk.consults.schedule(caller().subject, first, query["days"])
+        return {"days": [{**day, "visits": desk.marks.unread(day["visits"], "doctor")} for day in days]}
+
+
+@routes.route("/quick-replies")
+class ListOfQuickReplies(MethodView):
+    @routes.access("doctor")
+    @routes.response(200, schemas.QuickRepliesSchema, example={"replies": ["请问最近血压控制得怎么样?"]})
+    @routes.refuses("unavailable")
+    def get(self) -> dict[str, Any]:
+        """The doctor's own quick replies"""
+        return {"replies": routes.desk.quick_replies.of(caller().subject)}
+
+    @routes.access("doctor")
+    @routes.arguments(schemas.QuickRepliesSchema, example={"replies": ["请问最近血压控制得怎么样?"]})
+    @routes.response(200, schemas.QuickRepliesSchema, example={"replies": ["请问最近血压控制得怎么样?"]})
+    @routes.refuses("invalid_input", "unavailable")
+    def put(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Replace the whole list, at most fifty"""
+        routes.desk.quick_replies.replace(caller().subject, body["replies"])
+        return body
 
 
 @routes.route("/queue")
@@ -121,7 +159,9 @@ class Queue(MethodView):
         """The doctor's visits of today that are waiting or being talked about, by slot"""
         now = routes.desk.core.clock.now()
         day = shanghai_day(now)
-        return {"day": day.isoformat(), "visits": routes.desk.consults.queue(caller().subject, day, now)}
+        return {"day": day.isoformat(), "visits": routes.desk.marks.unread(
+            routes.desk.consults.queue(caller().subject, day, now), "doctor"
+        )}
 
 
 @routes.route("/visits/<visit_id>")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, datetime
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
@@ -35,11 +37,9 @@ PAGE = 50
 LISTED = 100
 MARKS = "marks"
 _STATES: dict[type[Any], str] = {
-    ConsultAccepted: "accepted",
     ConsultDeclined: "declined",
     ConsultMissed: "missed",
     ConsultAbandoned: "abandoned",
-    ConsultFinished: "finished",
     ConsultCancelled: "cancelled",
 }
 
@@ -79,11 +79,24 @@ class Consults:
                 visit["waiting_seconds"] = max(0, int(waited))
         return visits
 
-    def _find(self, wanted: dict[str, Any], day: date | None, order: int) -> list[dict[str, Any]]:
+    def schedule(self, doctor_id: str, first: date, days: int) -> list[dict[str, Any]]:
+        """The doctor's visits of `days` days from `first`, by day and slot; days without visits are left out, and what
+        ended without care."""
+        wanted = {
+            "doctor_id": doctor_id,
+            "day": {"$gte": first.isoformat(), "$lt": (first + timedelta(days=days)).isoformat()},
+            "state": {"$in": [*OPEN, "finished"]},
+        }
+        visits = self._find(wanted, None, ASCENDING, days * LISTED)
+        return [{"day": day, "visits": list(of_day)} for day, of_day in groupby(visits, key=itemgetter("day"))]
+
+    def _find(
+        self, wanted: dict[str, Any], day: date | None, order: int, most: int = LISTED
+    ) -> list[dict[str, Any]]:
         if day is not None:
             wanted["day"] = day.isoformat()
         try:
-            return [_listed(found) for found in self._consults.find(wanted).sort("starts_at", order).limit(LISTED)]
+            return [_listed(found) for found in self._consults.find(wanted).sort("starts_at", order).limit(most)]
         except PyMongoError as error:
             raise StoreUnavailable(str(error)) from error
 
@@ -95,12 +108,21 @@ def _change(event: Any) -> Mapping[str, Any]:
                 "account_id": event.account_id, "patient_id": event.patient_id, "doctor_id": event.doctor_id,
                 "day": event.day.isoformat(), "starts_at": event.starts_at, "state": "waiting",
             }}
-        case MessagePosted(sender="patient"):
-            return {"$set": {"messages": event.number}, "$min": {"unanswered_since": event.posted_at}}
-        case MessagePosted(sender="doctor"):
-            return {"$set": {"messages": event.number}, "$unset": {"unanswered_since": ""}}
         case MessagePosted():
-            return {"$set": {"messages": event.number}}
+            change: dict[str, Any] = {"$set": {"messages": event.number, "last_posted_at": event.posted_at}}
+            if event.sender == "patient":
+                change["$min"] = {"unanswered_since": event.posted_at}
+            elif event.sender == "doctor":
+                change["$unset"] = {"unanswered_since": ""}
+            if event.prescription_id is not None:
+                change["$addToSet"] = {"prescription_ids": event.prescription_id}
+            return change
+        case ConsultAccepted():
+            return {"$set": {"state": "accepted", "accepted_at": event.accepted_at}}
+        case ConsultFinished():
+            return {"$set": {"state": "finished", "finished_at": event.finished_at}}
+        case ConsultDeclined() | ConsultCancelled():
+            return {"$set": {"state": _STATES[type(event)], "reason": event.reason}}
         case _:
             return {"$set": {"state": _STATES[type(event)]}}
 
@@ -110,8 +132,12 @@ def _listed(found: dict[str, Any]) -> dict[str, Any]:
     listed |= {
         "visit_id": found["_id"], "starts_at": rfc3339(found["starts_at"]), "messages": found.get("messages", 0)
     }
-    if since := found.get("unanswered_since"):
-        listed["unanswered_since"] = rfc3339(since)
+    for instant in ("unanswered_since", "last_posted_at", "accepted_at", "finished_at"):
+        if instant in found:
+            listed[instant] = rfc3339(found[instant])
+    for name in ("reason", "prescription_ids"):
+        if name in found:
+            listed[name] = found[name]
     return listed
 
 
@@ -186,6 +212,15 @@ class Marks:
             )
         except PyMongoError as error:
             raise StoreUnavailable(str(error)) from error
+
+    def unread(self, visits: Sequence[dict[str, Any]], side: str) -> list[dict[str, Any]]:
+        """The listed visits with how many messages this side has not read. Raises StoreUnavailable."""
+        try:
+            found = {m["_id"]: m for m in self._marks.find({"_id": {"$in": [v["visit_id"] for v in visits]}})}
+        except PyMongoError as error:
+            raise StoreUnavailable(str(error)) from error
+        read = {visit_id: marks.get(side, {}).get("read", 0) for visit_id, marks in found.items()}
+        return [{**v, "unread": max(0, v["messages"] - read.get(v["visit_id"], 0))} for v in visits]
 
     def of(self, visit_id: str) -> dict[str, dict[str, int]]:
         """{patient: {delivered, read}, doctor: {delivered, read}}. Raises StoreUnavailable."""

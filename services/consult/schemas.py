@@ -6,6 +6,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from services.consult.quick_replies import LONGEST, MOST
+
 
 def _unicode(text: str) -> None:
     """JSON can smuggle in half a character (`\\ud800`), which no store takes."""
@@ -188,6 +190,12 @@ class ListedVisitSchema(StateSchema):
     unanswered_since = fields.String(
         metadata={"description": "The patient's first message that the doctor has not answered"}
     )
+    last_posted_at = fields.String()
+    accepted_at = fields.String()
+    finished_at = fields.String()
+    reason = fields.String(metadata={"description": "Why it was declined or cancelled"})
+    prescription_ids = fields.List(fields.String())
+    unread = fields.Integer(metadata={"description": "Messages that the caller has not marked as read"})
 
 
 class VisitsSchema(Schema):
@@ -196,6 +204,27 @@ class VisitsSchema(Schema):
 
 class QueuedVisitSchema(ListedVisitSchema):
     waiting_seconds = fields.Integer(metadata={"description": "Since the slot's time; only while nobody has accepted"})
+
+
+class ScheduleQuerySchema(Schema):
+    first = fields.Date(metadata={"description": "Today when left out"})
+    days = fields.Integer(load_default=7, validate=validate.Range(min=1, max=31))
+
+
+class ScheduledDaySchema(Schema):
+    day = fields.String(required=True)
+    visits = fields.List(fields.Nested(ListedVisitSchema), required=True)
+
+
+class ScheduleSchema(Schema):
+    days = fields.List(fields.Nested(ScheduledDaySchema), required=True)
+
+
+class QuickRepliesSchema(Schema):
+    replies = fields.List(
+        fields.String(validate=(validate.Length(min=1, max=LONGEST), _unicode)), required=True,
+        validate=validate.Length(max=MOST),
+    )
 
 
 class QueueSchema(Schema):
@@ -224,5 +253,5 @@ VISIT_EXAMPLE: dict[str, Any] = {
 LISTED_EXAMPLE: dict[str, Any] = {
     "visit_id": "v7c1d2e3f4a5", "state": "waiting", "patient_id": "p1a2b3c4d5", "doctor_id": "d-lin",
     "day": "2026-11-24", "starts_at": "2026-11-24T01:30:00.000Z", "messages": 1,
-    "unanswered_since": "2026-11-24T01:20:00.000Z",
+    "unanswered_since": "2026-11-24T01:20:00.000Z", "last_posted_at": "2026-11-24T01:20:00.000Z", "unread": 1,
 }

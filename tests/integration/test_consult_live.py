@@ -655,11 +655,34 @@ def test_the_lists_follow_the_visit(visit: Visit) -> None:
     visit.accept()
     visit.say("doctor", "您好")
     until(lambda: "unanswered_since" not in listed("doctor"))
-    assert listed("patient")["state"] == "accepted"
+    accepted = until(lambda: listed("patient") if listed("patient")["messages"] == 3 else None)
+    assert (accepted["state"], accepted["unread"]) == ("accepted", 3)
+    assert accepted["accepted_at"] <= accepted["last_posted_at"]
+    visit.act("patient", "marks", {"read": 2})
+    assert (listed("patient")["unread"], listed("doctor")["unread"]) == (1, 3)
+    [today] = visit.get("doctor", "/schedule").json()["days"]
+    assert (today["day"], [found["visit_id"] for found in today["visits"]]) == (visit.day.isoformat(), [visit.id])
+    assert visit.get("doctor", "/schedule?first=2020-01-01").json() == {"days": []}
+    assert visit.get("patient", "/schedule").status_code == 403
     visit.act("doctor", "finish", RECORD)
     until(lambda: listed("patient")["state"] == "finished")
+    assert listed("patient")["finished_at"]
     assert visit.get("doctor", "/queue").json()["visits"] == []
     assert visit.get("patient", "/queue").status_code == 403
+
+
+def test_a_doctor_keeps_quick_replies(hospital: Hospital, visit: Visit) -> None:
+    url = f"{hospital.b.url}/quick-replies"
+    bearer = {"Authorization": f"Bearer {visit.tokens['doctor']}"}
+    assert requests.get(url, headers=bearer, timeout=10).json() == {"replies": []}
+    wanted = {"replies": ["请问最近睡眠怎么样?", "请按时服药。"]}
+    assert requests.put(url, json=wanted, headers=bearer, timeout=10).json() == wanted
+    assert requests.get(url, headers=bearer, timeout=10).json() == wanted
+    for wrong in ({"replies": ["字" * 501]}, {"replies": ["字"] * 51}, {"replies": [""]}):
+        assert requests.put(url, json=wrong, headers=bearer, timeout=10).status_code == 422
+    other = hospital.book()
+    assert other.get("doctor", "/quick-replies").json() == {"replies": []}
+    assert other.get("patient", "/quick-replies").status_code == 403
 
 
 def test_31_the_database_holds_no_readable_word(hospital: Hospital, visit: Visit) -> None:
