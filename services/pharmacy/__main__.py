@@ -16,6 +16,7 @@ from services.pharmacy.handlers import Handlers
 from services.pharmacy.his import Stock
 from services.pharmacy.http import Counter, make_routes
 from services.pharmacy.jobs import jobs
+from services.pharmacy.people import People
 from services.pharmacy.read_model import Queue
 from services.pharmacy.signatures import Signatures
 from services.pharmacy.streams.dispatch import dispatch
@@ -45,8 +46,17 @@ def courier(core: Core) -> CourierApi:
 
 def routes(core: Core) -> list[Routes]:
     stock = Stock(core.env.str("FUZHEN_HIS_URL"), partner_secret(core.env, "his-api"))
-    pem = authority(core).pem
-    return [make_routes(Counter(handlers(core), Queue(core.database), courier(core), core.clock, stock.of, pem))]
+    counter = Counter(
+        handlers(core),
+        Queue(core.database),
+        courier(core),
+        core.clock,
+        stock.of,
+        authority(core).pem,
+        People(core.service("registration")),
+        core.env.str("FUZHEN_PUBLIC_URL"),
+    )
+    return [make_routes(counter)]
 
 
 def work(core: Core) -> Work:

@@ -260,6 +260,9 @@ class Handlers:
 
     # --- what stands in the log ---
 
+    def signature_holds(self, state: Prescription) -> bool:
+        return self._pens.holds(state.facts)
+
     def care(self, visit_id: str) -> Care:
         return _care(self._store.load(care_stream(visit_id)), visit_id)
 

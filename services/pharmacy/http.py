@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from flask import request
+from flask import Response, request
 from flask.views import MethodView
 
 from eventkit.auth import Caller
@@ -17,7 +17,7 @@ from eventkit.events import Refusal
 from eventkit.ids import new_id
 from eventkit.store import Request
 from eventkit.web import Routes, caller, command_request, correlation_id
-from services.pharmacy import catalogue, evidence, schemas, sheets
+from services.pharmacy import catalogue, evidence, paper, schemas, sheets
 from services.pharmacy.courier import CourierApi
 from services.pharmacy.domain.parcel import Report
 from services.pharmacy.domain.prescription import (
@@ -29,6 +29,7 @@ from services.pharmacy.domain.prescription import (
 )
 from services.pharmacy.events import Dosing, HerbalOrder
 from services.pharmacy.handlers import Handlers, Review
+from services.pharmacy.people import People
 from services.pharmacy.problems import CATALOGUE
 from services.pharmacy.read_model import Queue
 
@@ -52,6 +53,8 @@ class Counter:
     clock: Clock
     stock: Callable[[Sequence[str]], Mapping[str, int] | None]
     authority_pem: str
+    people: People
+    public_url: str
 
     def shown_to(self, who: Caller, prescription_id: str) -> Prescription:
         """Raises Refusal `not_found` for what is foreign as for what is absent (§31)."""
@@ -136,6 +139,39 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
                 "authority_certificate": counter.authority_pem,
                 "documents": evidence.documents(found),
             }
+
+
+    @routes.route("/prescriptions/<prescription_id>/sheet.pdf")
+    class OnPaper(MethodView):
+        @routes.access("patient", "doctor", "pharmacist", "his")
+        @routes.response(200, {"type": "string"}, content_type="application/pdf", example="%PDF-1.4 …")
+        @routes.refuses("not_found", "not_issued", "partner_unavailable")
+        def get(self, prescription_id: str) -> Response:
+            """The sheet to print (§20, §22): for whoever may see it, and the desk. Patients and desk once in effect."""
+            found = counter.handlers.prescription(prescription_id) if caller().has("his") else None
+            found = found or counter.shown_to(caller(), prescription_id)
+            if not _is_staff() and found.issued is None:
+                raise Refusal("not_found" if caller().has("his") else "not_issued")
+            if found.facts.sheet is None:
+                raise Refusal("not_found")
+            patient = counter.people.patient(found.facts.patient_id)
+            doctor = counter.people.doctor(found.facts.doctor_id)
+            content = paper.pdf(found, patient, doctor, counter.public_url)
+            return Response(content, mimetype="application/pdf", headers={"Cache-Control": "no-store"})
+
+    @routes.route("/prescriptions/<prescription_id>/verification")
+    class Verification(MethodView):
+        @routes.access("patient", "doctor", "pharmacist", "his")
+        @routes.arguments(schemas.VerificationQuery, location="query")
+        @routes.response(200, schemas.VerificationSchema, example=schemas.VERIFICATION)
+        @routes.refuses("not_found")
+        def get(self, query: Body, prescription_id: str) -> Body:
+            """Where the QR code leads: whether this very content was signed, and what came of it. It names nobody, so
+            that whoever holds the paper may ask; without the content's hash there is nothing here."""
+            found = counter.handlers.prescription(prescription_id)
+            if found.signed is None or found.signed.content_sha256 != query["content_sha256"]:
+                raise Refusal("not_found")
+            return sheets.verification(found, counter.handlers.signature_holds(found))
 
 
 def _for_doctors(routes: Routes, counter: Counter) -> None:

@@ -62,6 +62,10 @@ EVIDENCE = {
         "certificate_serial": "0c5f…", "signature": "MIIC…",
     }],
 }  # fmt: skip
+VERIFICATION = {
+    "prescription_id": SIGNED["prescription_id"], "state": "issued", "content_sha256": SIGNED["content_sha256"],
+    "signature_holds": True, "signed_at": SIGNED["signed_at"], "valid_until": SIGNED["valid_until"],
+}  # fmt: skip
 WAITING = {
     "prescriptions": [{name: value for name, value in SUMMARY.items() if name not in ("state", "paid")}],
 }
@@ -214,6 +218,19 @@ class EvidenceSchema(Schema):
     prescription_id = fields.String(required=True)
     authority_certificate = fields.String(required=True, metadata={"description": "PEM"})
     documents = fields.List(fields.Nested(DocumentSchema), required=True)
+
+
+class VerificationQuery(Schema):
+    content_sha256 = fields.String(required=True, validate=validate.Regexp(r"^[0-9a-f]{64}\Z"))
+
+
+class VerificationSchema(Schema):
+    prescription_id = fields.String(required=True)
+    state = fields.String(required=True)
+    content_sha256 = fields.String(required=True)
+    signature_holds = fields.Boolean(required=True)
+    signed_at = fields.String(required=True)
+    valid_until = fields.String(required=True)
 
 
 class ChosenSchema(Schema):

@@ -87,6 +87,19 @@ def sheet(prescription: Prescription, *, staff: bool) -> dict[str, Any]:
     return shown
 
 
+def verification(prescription: Prescription, signature_holds: bool) -> dict[str, Any]:
+    """What a stranger who holds the paper may know."""
+    signed = prescription.facts
+    return {
+        "prescription_id": signed.prescription_id,
+        "state": prescription.state,
+        "content_sha256": signed.content_sha256,
+        "signature_holds": signature_holds,
+        "signed_at": rfc3339(signed.signed_at),
+        "valid_until": rfc3339(signed.valid_until),
+    }
+
+
 def _line(line: Line) -> dict[str, Any]:
     return {name: value for name, value in asdict(line).items() if value is not None}
 

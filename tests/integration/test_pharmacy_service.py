@@ -324,8 +324,8 @@ def test_the_doctors_key_is_kept_sealed_and_signs_again_after_a_restart(hospital
     }
     assert len(keys) == 1
     with MongoClient(hospital.parts.mongo_url) as mongo:
-        (row,) = mongo[f"{hospital.database}_pharmacy"]["doctor_keys"].find({"_id": "d1"})
-    assert set(row) == {"_id", "key_id", "public", "sealed"}
+        (row,) = mongo[f"{hospital.database}_pharmacy"]["signing_keys"].find({"_id": "doctor:d1"})
+    assert set(row) == {"_id", "certificate", "sealed"}
 
 
 def test_an_order_whose_answer_was_lost_is_one_parcel(hospital: Hospital) -> None:  # design rule 8

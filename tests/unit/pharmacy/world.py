@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +29,7 @@ from services.pharmacy.events import Dosing, PrescriptionSigned, Signature, regi
 from services.pharmacy.handlers import Handlers, Review
 from services.pharmacy.http import Counter, make_routes
 from services.pharmacy.jobs import jobs
+from services.pharmacy.paper import Person
 
 SIGNED_AT = datetime(2026, 11, 24, 1, 50, tzinfo=UTC)
 NOTICE_KEY = b"webhook"
@@ -90,8 +91,11 @@ class World:
         self.jobs = jobs(self.handlers, self.courier)
         self.inbox = policies.inboxes(self.handlers)[policies.GROUP]
         queue: Any = SimpleNamespace(waiting=lambda now: [{"prescription_id": f"waiting at {now}"}])
+        people: Any = SimpleNamespace(
+            patient=lambda patient_id: Person("张秀英", "female", date(1968, 3, 2)), doctor=lambda doctor_id: "沈怀远"
+        )
         self.shelf: dict[str, int] | None = dict.fromkeys(catalogue.drugs(), 10_000)
-        self.counter = Counter(self.handlers, queue, self.courier, self.clock, lambda codes: self.shelf, "PEM")
+        self.counter = Counter(self.handlers, queue, self.courier, self.clock, lambda codes: self.shelf, "PEM", people, "https://fuzhen.example")
         self._numbers = iter(range(1_000_000))
 
     # --- what is done ---
