@@ -19,6 +19,7 @@ from services.registration.handlers.messages import Messages
 from services.registration.handlers.people import People
 from services.registration.handlers.sessions import Sessions
 from services.registration.handlers.visits import Visits
+from services.registration.handlers.waiting import WaitingLists
 from services.registration.http import Desk
 from services.registration.http import routes as http_routes
 from services.registration.jobs import jobs
@@ -60,6 +61,7 @@ def routes(core: Core) -> Sequence[Routes]:
         booking=booking,
         drafts=Drafts(core, people, booking),
         visits=Visits(core),
+        waiting=WaitingLists(core),
         read_model=ReadModel(core.database),
     )
     return [http_routes]
@@ -69,7 +71,7 @@ def work(core: Core) -> Work:
     visits = Visits(core)
     messages, read_model = Messages(core, visits), ReadModel(core.database)
     return Work(
-        jobs=jobs(visits, messages, Sms(core.env)),
+        jobs=jobs(visits, WaitingLists(core), messages, Sms(core.env)),
         views=[read_model.sessions_view, read_model.visits_view, read_model.drafts_view],
         inboxes=inboxes(visits, messages),
     )

@@ -9,10 +9,10 @@ from eventkit.events import Refusal, Registry, personal
 
 __all__ = [
     "AccountOpened", "CardBound", "ClaimReleased", "DiaryCleared", "DiaryEntered", "DraftSaved", "DraftSubmitted",
-    "MessageGivenUp", "MessagePlanned", "MessageSent", "PatientAdded", "PatientLinked", "PhoneTaken", "PhotoAdded",
-    "Refusal", "SessionCancelled", "SessionOpened", "Slot", "SlotClosed", "SlotHeld", "SlotReleased", "SlotSold",
-    "VisitAccepted", "VisitBooked", "VisitClaimed", "VisitDescribed", "VisitFinished", "VisitLapsed",
-    "VisitRequested", "VisitWithdrawn", "registry",
+    "HoldUnpaid", "MessageGivenUp", "MessagePlanned", "MessageSent", "OfferEnded", "PatientAdded", "PatientLinked",
+    "PhoneTaken", "PhotoAdded", "Refusal", "SessionCancelled", "SessionOpened", "Slot", "SlotClosed", "SlotHeld",
+    "SlotOffered", "SlotReleased", "SlotSold", "VisitAccepted", "VisitBooked", "VisitClaimed", "VisitDescribed",
+    "VisitFinished", "VisitLapsed", "VisitRequested", "VisitWithdrawn", "WaitingJoined", "WaitingLeft", "registry",
 ]
 
 registry = Registry("registration")
@@ -304,6 +304,59 @@ class VisitAccepted:
 @dataclass(frozen=True, slots=True)
 class VisitFinished:
     visit_id: str
+
+
+@registry.event("HoldUnpaid")
+@dataclass(frozen=True, slots=True)
+class HoldUnpaid:
+    """An account let a hold run out. Stream holds-<account>."""
+
+    account_id: str
+    visit_id: str
+    at: datetime
+
+
+# --- waiting lists: stream waiting-<session>
+
+
+@registry.event("WaitingJoined")
+@dataclass(frozen=True, slots=True)
+class WaitingJoined:
+    session_id: str
+    entry_id: str
+    account_id: str
+    patient_id: str
+
+
+@registry.event("WaitingLeft")
+@dataclass(frozen=True, slots=True)
+class WaitingLeft:
+    """`reason`: left (by the patient), passed (the offer ran out), booked."""
+
+    entry_id: str
+    reason: str
+
+
+@registry.event("SlotOffered")
+@dataclass(frozen=True, slots=True)
+class SlotOffered:
+    """Stands in the slot's stream and in the waiting list's: until then only this patient may book the slot."""
+
+    session_id: str
+    slot_id: str
+    entry_id: str
+    account_id: str
+    patient_id: str
+    until: datetime
+    starts_at: datetime
+
+
+@registry.event("OfferEnded")
+@dataclass(frozen=True, slots=True)
+class OfferEnded:
+    slot_id: str
+    session_id: str
+    entry_id: str
 
 
 @registry.event("VisitClaimed")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from eventkit.deadlines import Again, Job, Row
 from eventkit.store import Request
 from services.registration.handlers.messages import Messages
 from services.registration.handlers.visits import Visits
+from services.registration.handlers.waiting import WaitingLists
 from services.registration.partners import Sms
 
 
-def jobs(visits: Visits, messages: Messages, sms: Sms) -> Mapping[str, Job]:
+def jobs(visits: Visits, waiting: WaitingLists, messages: Messages, sms: Sms) -> Mapping[str, Job]:
     def lapse_visit(row: Row) -> Again | None:
         visits.lapse(_request(row), row.args["visit_id"], "unpaid")
         return None
@@ -24,7 +26,22 @@ def jobs(visits: Visits, messages: Messages, sms: Sms) -> Mapping[str, Job]:
         messages.send(_request(row), row.args["message_id"], sms)
         return None
 
-    return {"lapse_visit": lapse_visit, "withdraw_visit": withdraw_visit, "send_message": send_message}
+    def tell_offer(row: Row) -> Again | None:
+        starts_at, until = (datetime.fromisoformat(row.args[name]) for name in ("starts_at", "until"))
+        messages.plan_offer(_request(row), row.id, row.args["account_id"], starts_at, until)
+        return None
+
+    def end_offer(row: Row) -> Again | None:
+        waiting.end_offer(_request(row), row.args["session_id"], row.args["entry_id"], row.args["slot_id"])
+        return None
+
+    return {
+        "lapse_visit": lapse_visit,
+        "withdraw_visit": withdraw_visit,
+        "tell_offer": tell_offer,
+        "end_offer": end_offer,
+        "send_message": send_message,
+    }
 
 
 def _request(row: Row) -> Request:

@@ -18,6 +18,10 @@ class Policy:
     hold: timedelta
     backstop: timedelta  # how long after a hold's end registration waits for payment's word before ending it by itself
     photos: int
+    offer: timedelta  # how long a freed slot waits for who waited for it
+    unpaid_holds: int  # so many holds run out within `unpaid_window` pause an account for `unpaid_pause`
+    unpaid_window: timedelta
+    unpaid_pause: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,10 @@ POLICIES = (
         hold=timedelta(minutes=15),
         backstop=timedelta(minutes=10),
         photos=9,
+        offer=timedelta(minutes=10),
+        unpaid_holds=3,
+        unpaid_window=timedelta(days=30),
+        unpaid_pause=timedelta(days=7),
     ),
 )
 

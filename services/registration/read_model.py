@@ -18,12 +18,15 @@ from pymongo.database import Database
 from eventkit.clock import rfc3339
 from eventkit.events import Recorded
 from eventkit.views import apply_once
+from services.registration.domain.sessions import slot_stream
 from services.registration.events import (
     DraftSaved,
     DraftSubmitted,
+    OfferEnded,
     SessionCancelled,
     SessionOpened,
     SlotHeld,
+    SlotOffered,
     SlotReleased,
     SlotSold,
     VisitAccepted,
@@ -36,7 +39,10 @@ from services.registration.events import (
 )
 
 Row = dict[str, Any]
-_SLOT_STATES: dict[type, str] = {SlotHeld: "held", SlotSold: "sold", SlotReleased: "open"}
+_SLOT_STATES: dict[type, str] = {
+    SlotHeld: "held", SlotSold: "sold", SlotReleased: "open", OfferEnded: "open",
+    SlotOffered: "held",  # for who waited: nobody else can have it
+}
 _VISIT_STATES: dict[type, str] = {
     VisitBooked: "booked",
     VisitAccepted: "accepted",
@@ -79,7 +85,7 @@ class ReadModel:
         elif isinstance(event, SessionCancelled):
             change = {"$set": {"cancelled": True}}
             apply_once(self._sessions, event.session_id, recorded.stream, recorded.version, change)
-        elif state := _SLOT_STATES.get(type(event)):
+        elif (state := _SLOT_STATES.get(type(event))) and recorded.stream == slot_stream(event.slot_id):
             change = {"$set": {f"slots.{event.slot_id}.state": state}}
             apply_once(self._sessions, event.session_id, recorded.stream, recorded.version, change)
 

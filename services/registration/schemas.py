@@ -189,6 +189,35 @@ class SessionsSchema(Schema):
     sessions = fields.List(fields.Nested(SessionSchema))
 
 
+class JoinWaitingSchema(Schema):
+    patient_id = Id()
+
+
+class WaitingJoinedSchema(Schema):
+    entry_id = fields.String()
+    position = fields.Integer()
+
+
+class OfferSchema(Schema):
+    slot_id = fields.String()
+    until = fields.String()
+
+
+class WaitingEntrySchema(Schema):
+    entry_id = fields.String()
+    patient_id = fields.String()
+    position = fields.Integer()
+    offer = fields.Nested(OfferSchema)
+
+
+class WaitingSchema(Schema):
+    entries = fields.List(fields.Nested(WaitingEntrySchema))
+
+
+class WaitingLeftSchema(Schema):
+    entry_id = fields.String()
+
+
 class OpenSessionSchema(Schema):
     doctor_id = Id()
     department_id = Id()

@@ -10,12 +10,14 @@ from typing import Any
 from services.registration.events import (
     DiaryCleared,
     DiaryEntered,
+    OfferEnded,
     Refusal,
     SessionCancelled,
     SessionOpened,
     Slot,
     SlotClosed,
     SlotHeld,
+    SlotOffered,
     SlotReleased,
     SlotSold,
 )
@@ -43,12 +45,14 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """`state`: open, held (somebody is paying), sold, or closed with its session. A slot that closes while it is held
+    """`state`: open, held (somebody is paying), sold, offered (to who waited, `offered`), or closed with its session. A
+    slot that closes while it is held
     or sold keeps both until its visit is withdrawn; `closed` says that it never goes back on sale."""
 
     state: str = "open"
     visit_id: str = ""
     closed: bool = False
+    offered: SlotOffered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,15 @@ def slot_stream(slot_id: str) -> str:
 def evolve_slot(state: SlotState, event: Any) -> SlotState:
     match event:
         case SlotHeld(visit_id=visit_id):
-            return replace(state, state="held", visit_id=visit_id)
+            return replace(state, state="held", visit_id=visit_id, offered=None)
         case SlotSold(visit_id=visit_id):
             return replace(state, state="sold", visit_id=visit_id)
-        case SlotReleased():
+        case SlotOffered():
+            return SlotState("offered", offered=event)
+        case SlotReleased() | OfferEnded():
             return SlotState("closed", closed=True) if state.closed else SlotState()
         case SlotClosed():
-            return replace(state, state=state.state if state.visit_id else "closed", closed=True)
+            return replace(state, state=state.state if state.visit_id else "closed", closed=True, offered=None)
     return state
 
 

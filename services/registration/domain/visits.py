@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from services.registration.domain.people import Patient
 from services.registration.domain.sessions import SlotState, slot_stream
+from services.registration.domain.waiting import NOBODY, Waiting, waiting_stream
 from services.registration.events import (
     ClaimReleased,
+    HoldUnpaid,
     PhotoAdded,
     Refusal,
     SessionOpened,
@@ -26,9 +29,11 @@ from services.registration.events import (
     VisitLapsed,
     VisitRequested,
     VisitWithdrawn,
+    WaitingLeft,
 )
 
 Events = list[tuple[str, object]]
+_SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ class BookVisit:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What a booking meets when it arrives: the session, its slot, who holds the claim, the notice in force, the photos
-    it names as far as they exist, the time a hold lasts and when the session's day ends."""
+    it names as far as they exist, the time a hold lasts and when the session's day ends, who waits for the session, and
+    until when the account may not book."""
 
     patient: Patient
     session: SessionOpened
@@ -67,6 +73,8 @@ class Offer:
     now: datetime
     hold: timedelta
     day_ends_at: datetime
+    waiting: Waiting = NOBODY
+    paused_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +133,12 @@ def book(command: BookVisit, offer: Offer, assessment_id: str) -> Events:
     """§4 the notice in force is confirmed; §8 with an own card; §9 the slot is open; §10 it is held while the patient
     pays; §30 no other live visit. Eligibility (§5) was granted before, as `assessment_id`.
     Raises Refusal: not_found, card_unknown, photo_unknown, notice_outdated, slot_gone, session_over, session_cancelled,
-    slot_taken, already_booked."""
+    slot_taken, already_booked, booking_paused."""
     patient, session, now = offer.patient, offer.session, offer.now
     if patient.added.account_id != command.account_id:
         raise Refusal("not_found")
+    if offer.paused_until is not None and now < offer.paused_until:
+        raise Refusal("booking_paused", until=f"{offer.paused_until.astimezone(_SHANGHAI):%Y-%m-%d %H:%M}")
     card = patient.card(command.card_id)
     if card is None:
         raise Refusal("card_unknown")
@@ -144,7 +154,7 @@ def book(command: BookVisit, offer: Offer, assessment_id: str) -> Events:
         raise Refusal("session_over")
     if offer.slot.closed:
         raise Refusal("session_cancelled")
-    if offer.slot.state != "open":
+    if offer.slot.state != "open" and not _offered_to(command, offer):
         raise Refusal("slot_taken")
     if offer.claimed_by is not None:
         raise Refusal("already_booked")
@@ -189,7 +199,31 @@ def book(command: BookVisit, offer: Offer, assessment_id: str) -> Events:
         (visit_stream(command.visit_id), described),
         (slot_stream(slot.slot_id), SlotHeld(slot.slot_id, session.session_id, command.visit_id)),
         (claim, VisitClaimed(command.visit_id)),
+        *_no_longer_waiting(command, offer),
     ]
+
+
+def _offered_to(command: BookVisit, offer: Offer) -> bool:
+    """A slot that came free is for who waited, while the offer lasts (§9)."""
+    offered = offer.slot.offered
+    return offered is not None and offered.patient_id == command.patient_id and offer.now < offered.until
+
+
+def _no_longer_waiting(command: BookVisit, offer: Offer) -> Events:
+    entry = offer.waiting.of_patient(command.patient_id)
+    return [(waiting_stream(command.session_id), WaitingLeft(entry.entry_id, "booked"))] if entry else []
+
+
+def holds_stream(account_id: str) -> str:
+    return f"holds-{account_id}"
+
+
+def paused_until(unpaid: Iterable[HoldUnpaid], limit: int, window: timedelta, pause: timedelta) -> datetime | None:
+    """§10: who lets `limit` holds run out within `window` books nothing for `pause` from the last of them."""
+    times = sorted(hold.at for hold in unpaid)
+    if not times or sum(at > times[-1] - window for at in times) < limit:
+        return None
+    return times[-1] + pause
 
 
 def complete(visit: Visit, order_id: str, *, late: bool) -> Events:
@@ -218,12 +252,17 @@ def complete(visit: Visit, order_id: str, *, late: bool) -> Events:
     ]
 
 
-def lapse(visit: Visit, reason: str) -> Events:
+def lapse(visit: Visit, reason: str, now: datetime) -> Events:
     """§10: unpaid in time the hold ends and the slot is back on sale; once paid, there is no hold to end."""
     if visit.state != "held":
         return []
     request = visit.request
-    return [(visit_stream(request.visit_id), VisitLapsed(request.visit_id, request.slot_id, reason)), *_release(visit)]
+    unpaid = HoldUnpaid(request.account_id, request.visit_id, now)
+    return [
+        (visit_stream(request.visit_id), VisitLapsed(request.visit_id, request.slot_id, reason)),
+        *_release(visit),
+        *([(holds_stream(request.account_id), unpaid)] if reason == "unpaid" else []),
+    ]
 
 
 def withdraw(visit: Visit, reason: str) -> Events:
@@ -245,10 +284,10 @@ def withdraw_by_patient(visit: Visit) -> Events:
     return events
 
 
-def turn_ineligible(visit: Visit, checkpoint: str) -> Events:
+def turn_ineligible(visit: Visit, checkpoint: str, now: datetime) -> Events:
     """§5: the patient was eligible when booking and no longer is at payment or at acceptance."""
     if checkpoint == "payment":
-        return lapse(visit, "ineligible")
+        return lapse(visit, "ineligible", now)
     if checkpoint == "acceptance":
         return withdraw(visit, "ineligible")
     return []

@@ -9,11 +9,12 @@ from eventkit.clock import day_end, rfc3339, shanghai_day
 from eventkit.core import Core
 from eventkit.events import Refusal
 from eventkit.store import Answer, Decision, Due, Histories, Request, fold
-from services.registration.domain import drafts, sessions, visits
+from services.registration.domain import drafts, sessions, visits, waiting
 from services.registration.domain.drafts import draft_stream
 from services.registration.domain.people import Patient
 from services.registration.domain.sessions import slot_stream
-from services.registration.domain.visits import BookVisit, Offer, Visit
+from services.registration.domain.visits import BookVisit, Offer, Visit, holds_stream
+from services.registration.domain.waiting import Waiting, waiting_stream
 from services.registration.events import VisitDescribed, VisitRequested
 from services.registration.handlers.people import People, photo_stream
 from services.registration.handlers.sessions import Sessions
@@ -41,11 +42,13 @@ class Booking:
         visit, slot = visits.visit_stream(command.visit_id), slot_stream(command.slot_id)
         claim = visits.claim_stream(patient.added.his_patient_id, session)
         photos = [photo_stream(photo_id) for photo_id in command.photo_ids]
+        holds, queue = holds_stream(command.account_id), waiting_stream(command.session_id)
         draft = [draft_stream(draft_id)] if draft_id else []
         assessment_id = ""
 
         def decide(histories: Histories) -> Decision:
             now = self._core.clock.now()
+            policy = policy_on(shanghai_day(now))
             offer = Offer(
                 patient=patient,
                 session=session,
@@ -54,8 +57,13 @@ class Booking:
                 notice_version=self._notice.version,
                 photos=[histories[photo][0].event for photo in photos if histories[photo]],
                 now=now,
-                hold=policy_on(shanghai_day(now)).hold,
+                hold=policy.hold,
                 day_ends_at=day_end(session.day),
+                waiting=fold(waiting.evolve, Waiting(), histories[queue]),
+                paused_until=visits.paused_until(
+                    [recorded.event for recorded in histories[holds]],
+                    policy.unpaid_holds, policy.unpaid_window, policy.unpaid_pause,
+                ),
             )
             submitted = [
                 (stream, drafts.submit(fold(drafts.evolve, None, histories[stream]), command.visit_id))
@@ -63,7 +71,7 @@ class Booking:
             ]
             return _held([*visits.book(command, offer, assessment_id), *submitted])
 
-        streams = [visit, slot, claim, *photos, *draft]
+        streams = [visit, slot, claim, holds, queue, *photos, *draft]
         histories = self._core.store.load(*streams)
         if not histories[visit]:
             decide(histories)

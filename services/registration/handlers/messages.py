@@ -6,10 +6,13 @@ The templates stand with the provider; what we send is their name and values, no
     visit_booked                {day, time}
     visit_lapsed.<reason>       {day, time}      unpaid, ineligible
     visit_withdrawn.<reason>    {day, time}      missed, declined (with the advice to go to a hospital, §19), silent, …
+    slot_offered                {day, time, until}    of the waiting list
     refund_succeeded            {day, time, amount}    yuan
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from eventkit.calls import PeerRefused
 from eventkit.clock import SHANGHAI
@@ -31,12 +34,23 @@ class Messages:
     def plan(self, request: Request, envelope: Envelope, template: str, **params: str) -> None:
         """A message to the account of the event's visit, to be sent by a job. Raises Refusal("not_found")."""
         visit = self._visits.visit(envelope.data["visit_id"]).request
-        starts_at = visit.starts_at.astimezone(SHANGHAI)
+        self._plan(request, envelope.id, visit.account_id, visit.visit_id, template, visit.starts_at, params)
+
+    def plan_offer(self, request: Request, cause: str, account_id: str, starts_at: datetime, until: datetime) -> None:
+        """To who waited: the slot is theirs `until` then (§9). There is no visit yet."""
+        last = f"{until.astimezone(SHANGHAI):%H:%M}"
+        self._plan(request, cause, account_id, "", "slot_offered", starts_at, {"until": last})
+
+    def _plan(
+        self, request: Request, cause: str, account_id: str, visit_id: str, template: str, starts_at: datetime,
+        params: dict[str, str],
+    ) -> None:
+        starts_at = starts_at.astimezone(SHANGHAI)
         planned = MessagePlanned(
-            message_id=derived_id("message", envelope.id),
-            cause=envelope.id,
-            account_id=visit.account_id,
-            visit_id=visit.visit_id,
+            message_id=derived_id("message", cause),
+            cause=cause,
+            account_id=account_id,
+            visit_id=visit_id,
             template=template,
             params={"day": f"{starts_at:%Y-%m-%d}", "time": f"{starts_at:%H:%M}", **params},
         )

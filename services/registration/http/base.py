@@ -15,6 +15,7 @@ from services.registration.handlers.drafts import Drafts
 from services.registration.handlers.people import People
 from services.registration.handlers.sessions import Sessions
 from services.registration.handlers.visits import Visits
+from services.registration.handlers.waiting import WaitingLists
 from services.registration.links import PhotoLinks
 from services.registration.notice import Notice
 from services.registration.photos import PhotoFiles
@@ -40,6 +41,7 @@ class Desk:
     booking: Booking
     drafts: Drafts
     visits: Visits
+    waiting: WaitingLists
     read_model: ReadModel
 
 

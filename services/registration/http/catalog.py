@@ -114,7 +114,7 @@ class SessionView(MethodView):
                 {
                     "slot_id": slot.slot_id,
                     "starts_at": rfc3339(slot.starts_at),
-                    "state": "closed" if state.closed else state.state,
+                    "state": "closed" if state.closed else "held" if state.offered else state.state,
                 }
                 for slot, state in slots
             ],

@@ -13,7 +13,7 @@ from services.registration.domain import visits
 from services.registration.domain.people import Patient
 from services.registration.domain.sessions import SlotState
 from services.registration.domain.visits import Events, Visit
-from services.registration.events import ClaimReleased, Refusal, VisitClaimed
+from services.registration.events import ClaimReleased, HoldUnpaid, Refusal, VisitClaimed
 from tests.unit.registration.story import (
     ACCEPTED,
     ADDED,
@@ -43,6 +43,7 @@ from tests.unit.registration.story import (
 )
 
 STREAM, SLOT_STREAM = f"visit-{VISIT}", f"slot-{SLOT}"
+UNPAID = ("holds-a1", HoldUnpaid("a1", VISIT, NOW))
 RELEASE: Events = [(SLOT_STREAM, SLOT_RELEASED), (CLAIM, CLAIM_RELEASED)]
 
 
@@ -114,7 +115,7 @@ def complete_late(visit: Visit) -> Events:
 
 
 def lapse(visit: Visit) -> Events:
-    return visits.lapse(visit, "unpaid")
+    return visits.lapse(visit, "unpaid", NOW)
 
 
 def miss(visit: Visit) -> Events:
@@ -122,7 +123,7 @@ def miss(visit: Visit) -> Events:
 
 
 def ineligible_at(checkpoint: str) -> Decide:
-    return lambda visit: visits.turn_ineligible(visit, checkpoint)
+    return lambda visit: visits.turn_ineligible(visit, checkpoint, NOW)
 
 
 BOOKED_NOW = (*HELD, BOOKED)
@@ -137,7 +138,7 @@ ENDED = ((*HELD, lapsed("unpaid")), (*HELD, withdrawn("patient")), (*BOOKED_NOW,
         ((*HELD, lapsed("unpaid")), complete, []),  # §16: payment refunds it
         ((*HELD, withdrawn("patient")), complete, []),  # §16
         (HELD, complete_late, []),  # §16
-        (HELD, lapse, [(STREAM, lapsed("unpaid")), *RELEASE]),  # §10
+        (HELD, lapse, [(STREAM, lapsed("unpaid")), *RELEASE, UNPAID]),  # §10
         (BOOKED_NOW, lapse, []),  # §10: paid in the last second
         ((*HELD, lapsed("unpaid")), lapse, []),  # §10: payment and the backstop both say so
         (BOOKED_NOW, miss, [(STREAM, withdrawn("missed")), *RELEASE]),  # §18

@@ -32,6 +32,7 @@ from services.registration.handlers.messages import Messages
 from services.registration.handlers.people import People
 from services.registration.handlers.sessions import SessionPlan, Sessions
 from services.registration.handlers.visits import Visits
+from services.registration.handlers.waiting import WaitingLists
 from services.registration.http import Desk
 from services.registration.jobs import jobs
 from services.registration.links import PhotoLinks
@@ -193,6 +194,7 @@ class World:
         self.booking = Booking(core, self.people, self.sessions, cast(Peer, self.eligibility), notice)
         self.drafts = Drafts(core, self.people, self.booking)
         self.visits = Visits(core)
+        self.waiting = WaitingLists(core)
         self.messages = Messages(core, self.visits)
         self.desk = Desk(
             core=core, directory=directory, notice=notice, issuer=self.issuer,
@@ -204,9 +206,9 @@ class World:
             people=self.people, photos=cast(PhotoFiles, self.photos), links=PhotoLinks(core.vault),
             sessions=self.sessions, booking=self.booking,
             drafts=self.drafts,
-            visits=self.visits, read_model=cast(ReadModel, FakeReadModel(self)),
+            visits=self.visits, waiting=self.waiting, read_model=cast(ReadModel, FakeReadModel(self)),
         )
-        self._jobs = jobs(self.visits, self.messages, cast(Sms, self.sms))
+        self._jobs = jobs(self.visits, self.waiting, self.messages, cast(Sms, self.sms))
         self._inboxes = inboxes(self.visits, self.messages)
         self._keys = 0
 
