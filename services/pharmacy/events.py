@@ -267,7 +267,36 @@ class PrescriptionDispensed:
     way: str
 
 
-# --- stream parcel-<prescription_id>: a prescription has one parcel, so they share the id ---
+@registry.event("ParcelCameBack")
+@dataclass(frozen=True, slots=True)
+class ParcelCameBack:
+    """In the same commit as its ParcelReturned: the drugs are in the pharmacy, and the patient chooses what next."""
+
+    prescription_id: str
+    parcel_id: str
+
+
+@registry.event("RedeliveryBegun")
+@dataclass(frozen=True, slots=True)
+class RedeliveryBegun:
+    """After a return the patient wants them brought again, perhaps to another door."""
+
+    prescription_id: str
+    parcel_id: str
+    courier: str
+    address_id: str
+
+
+@registry.event("ReturnCollected")
+@dataclass(frozen=True, slots=True)
+class ReturnCollected:
+    """After a return the drugs were given out at the desk. They were paid for before."""
+
+    prescription_id: str
+    pharmacist_id: str
+
+
+# --- stream parcel-<parcel_id>: the first parcel has its prescription's id, the next ones a number after it ---
 
 
 @registry.event("ParcelOpened")

@@ -22,7 +22,7 @@ from services.pharmacy.domain.prescription import (
     ReviewPrescription,
     SignPrescription,
 )
-from services.pharmacy.events import CareBooked, PrescriptionSigned, Signature
+from services.pharmacy.events import CareBooked, ParcelReturned, PrescriptionSigned, RedeliveryBegun, Signature
 
 SILENCE = timedelta(hours=6)  # the courier tells by itself; whoever is silent for so long is asked
 
@@ -52,8 +52,8 @@ def prescription_stream(prescription_id: str) -> str:
     return f"prescription-{prescription_id}"
 
 
-def parcel_stream(prescription_id: str) -> str:
-    return f"parcel-{prescription_id}"
+def parcel_stream(parcel_id: str) -> str:
+    return f"parcel-{parcel_id}"
 
 
 class Handlers:
@@ -178,19 +178,37 @@ class Handlers:
     # --- patient and payment ---
 
     def choose_delivery(self, request: Request, prescription_id: str, command: ChooseDelivery) -> Answer:
+        """After a return it opens the next parcel and calls the courier, in the same commit."""
         own = prescription_stream(prescription_id)
+        next_id = self.prescription(prescription_id).next_parcel_id
+        box = parcel_stream(next_id)
 
         def decide(known: Histories) -> Decision:
             state = _prescription(known, prescription_id)
             events = prescriptions.choose_delivery(command, state, self._couriers, self._clock.now())
+            begun = [event for event in events if isinstance(event, RedeliveryBegun)]
+            if any(each.parcel_id != next_id for each in begun):
+                raise Refusal("busy")  # another parcel was opened and came back since we looked
+            opened = [(box, parcels.open_again(each, state.facts.visit_id)) for each in begun]
             return Decision(
-                _on(own, events),
+                [*_on(own, events), *opened],
+                [self._call(each.parcel_id) for each in begun],
                 answer=Answer(200, {
                     "prescription_id": prescription_id,
                     "courier": command.courier,
                     "address_id": command.address_id,
                 }),
             )
+
+        return self._store.execute(request, [own, box], decide)
+
+    def collect(self, request: Request, prescription_id: str, pharmacist_id: str) -> Answer:
+        own = prescription_stream(prescription_id)
+
+        def decide(known: Histories) -> Decision:
+            state = _prescription(known, prescription_id)
+            events = prescriptions.collect(state, pharmacist_id)
+            return Decision(_on(own, events), answer=_state_after(prescription_id, state, events))
 
         return self._store.execute(request, [own], decide)
 
@@ -225,20 +243,20 @@ class Handlers:
             if not events or state.delivery is None:
                 return Decision()
             opened = parcels.open_for(state.delivery)
-            call = Due(f"hand-over:{prescription_id}", self._clock.now(), "hand_over", {"parcel_id": prescription_id})
-            return Decision([*_on(own, events), (box, opened)], [call])
+            return Decision([*_on(own, events), (box, opened)], [self._call(prescription_id)])
 
         self._store.execute(request, [own, box], decide)
 
     def hand_over(self, request: Request, parcel_id: str, tracking_no: str) -> None:
         """What the courier has is dispensed: one commit on both streams (§21)."""
-        own, box = prescription_stream(parcel_id), parcel_stream(parcel_id)
+        prescription_id = self._prescription_of(parcel_id)
+        own, box = prescription_stream(prescription_id), parcel_stream(parcel_id)
 
         def decide(known: Histories) -> Decision:
             events = parcels.hand_over(_parcel(known, parcel_id), tracking_no)
             if not events:
                 return Decision()
-            dispensed = prescriptions.dispense(_prescription(known, parcel_id), prescriptions.COURIER)
+            dispensed = prescriptions.dispense(_prescription(known, prescription_id), prescriptions.COURIER)
             poll = Due(
                 f"poll-parcel:{parcel_id}", self._clock.now() + SILENCE, "poll_parcel", {"parcel_id": parcel_id}
             )
@@ -247,16 +265,33 @@ class Handlers:
         self._store.execute(request, [own, box], decide)
 
     def give_up(self, request: Request, parcel_id: str) -> None:
-        box = parcel_stream(parcel_id)
-        self._store.execute(
-            request, [box], lambda known: Decision(_on(box, parcels.give_up(_parcel(known, parcel_id))))
-        )
+        self._note_parcel(request, parcel_id, parcels.give_up)
 
     def note_report(self, request: Request, parcel_id: str, report: Report) -> None:
-        box = parcel_stream(parcel_id)
-        self._store.execute(
-            request, [box], lambda known: Decision(_on(box, parcels.note(_parcel(known, parcel_id), report)))
-        )
+        self._note_parcel(request, parcel_id, lambda state: parcels.note(state, report))
+
+    def _note_parcel(self, request: Request, parcel_id: str, decide: Callable[[Parcel], list[object]]) -> None:
+        """What comes back is the prescription's matter too, in the same commit."""
+        prescription_id = self._prescription_of(parcel_id)
+        own, box = prescription_stream(prescription_id), parcel_stream(parcel_id)
+
+        def both(known: Histories) -> Decision:
+            events = decide(_parcel(known, parcel_id))
+            back: list[object] = []
+            if any(isinstance(event, ParcelReturned) for event in events):
+                back = prescriptions.take_back(_prescription(known, prescription_id), parcel_id)
+            return Decision([*_on(box, events), *_on(own, back)])
+
+        self._store.execute(request, [own, box], both)
+
+    def _prescription_of(self, parcel_id: str) -> str:
+        opened = self.parcel(parcel_id).opened
+        if opened is None:
+            raise Refusal("not_found")
+        return opened.prescription_id
+
+    def _call(self, parcel_id: str) -> Due:
+        return Due(f"hand-over:{parcel_id}", self._clock.now(), "hand_over", {"parcel_id": parcel_id})
 
     # --- what stands in the log ---
 
@@ -273,8 +308,8 @@ class Handlers:
         known = self._store.load(*map(prescription_stream, ids)) if ids else {}
         return [_prescription(known, id_) for id_ in ids]
 
-    def parcel(self, prescription_id: str) -> Parcel:
-        return _parcel(self._store.load(parcel_stream(prescription_id)), prescription_id)
+    def parcel(self, parcel_id: str) -> Parcel:
+        return _parcel(self._store.load(parcel_stream(parcel_id)), parcel_id)
 
 
 def _care(known: Histories, visit_id: str) -> Care:
@@ -285,8 +320,8 @@ def _prescription(known: Histories, prescription_id: str) -> Prescription:
     return fold(prescriptions.evolve, Prescription(), known[prescription_stream(prescription_id)])
 
 
-def _parcel(known: Histories, prescription_id: str) -> Parcel:
-    return fold(parcels.evolve, Parcel(), known[parcel_stream(prescription_id)])
+def _parcel(known: Histories, parcel_id: str) -> Parcel:
+    return fold(parcels.evolve, Parcel(), known[parcel_stream(parcel_id)])
 
 
 def _on(stream: str, events: Sequence[object]) -> list[tuple[str, object]]:

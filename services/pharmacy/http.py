@@ -216,6 +216,22 @@ def _for_pharmacists(routes: Routes, counter: Counter) -> None:
             return answer.body, answer.status
 
 
+    @routes.route("/prescriptions/<prescription_id>/collection")
+    class Collection(MethodView):
+        @routes.access("pharmacist")
+        @routes.response(
+            200,
+            schemas.StateSchema,
+            example={"prescription_id": schemas.SIGNED["prescription_id"], "state": "dispensed"},
+        )
+        @routes.command
+        @routes.refuses("not_found", "not_returned_by_courier")
+        def post(self, prescription_id: str) -> tuple[Body, int]:
+            """The drugs of a parcel that came back were given out at the desk. They were paid for before (§21)."""
+            answer = counter.handlers.collect(command_request({}), prescription_id, caller().subject)
+            return answer.body, answer.status
+
+
 def _for_patients(routes: Routes, counter: Counter) -> None:
     @routes.route("/couriers")
     class Couriers(MethodView):
@@ -245,7 +261,7 @@ def _for_patients(routes: Routes, counter: Counter) -> None:
         @routes.command
         @routes.refuses("not_found", "not_issued", "already_dispatched", "unknown_courier", *ENDS)
         def post(self, body: Body, prescription_id: str) -> tuple[Body, int]:
-            """Choose the courier and give the address (§21); again until the parcel is on its way."""
+            """Choose courier and address (§21); again until the parcel is on its way, and after it came back."""
             command = ChooseDelivery(caller().subject, new_id(), **body)
             answer = counter.handlers.choose_delivery(command_request(body), prescription_id, command)
             return answer.body, answer.status
@@ -256,9 +272,9 @@ def _for_patients(routes: Routes, counter: Counter) -> None:
         @routes.response(200, schemas.ParcelSchema, example=schemas.PARCEL)
         @routes.refuses("not_found")
         def get(self, prescription_id: str) -> Body:
-            """Where the parcel is."""
-            counter.shown_to(caller(), prescription_id)
-            found = sheets.tracking(counter.handlers.parcel(prescription_id))
+            """Where the latest parcel is."""
+            prescription = counter.shown_to(caller(), prescription_id)
+            found = sheets.tracking(counter.handlers.parcel(prescription.parcel_id))
             if found is None:
                 raise Refusal("not_found")
             return found

@@ -25,9 +25,9 @@ def jobs(handlers: Handlers, courier: CourierApi) -> Mapping[str, Job]:
         """Order the courier. An order whose answer was lost is found again under our number."""
         parcel_id = row.args["parcel_id"]
         parcel = handlers.parcel(parcel_id)
-        if parcel.handed_over or parcel.ended:
+        if parcel.opened is None or parcel.handed_over or parcel.ended:
             return None
-        address = handlers.prescription(parcel_id).address
+        address = handlers.prescription(parcel.opened.prescription_id).address
         if address is None or address.recipient is None or address.phone is None or address.address is None:
             log.error("parcel %s has no readable address", parcel_id)
             handlers.give_up(_request(row), parcel_id)

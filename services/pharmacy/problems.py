@@ -215,6 +215,14 @@ CATALOGUE = Catalogue(
             "Choose the courier and give the address first.",
         ),
         Problem(
+            "not_returned_by_courier",
+            409,
+            "该处方没有被快递退回的包裹。",
+            "No parcel of this prescription came back.",
+            "请查看物流信息。",
+            "See where the parcel is.",
+        ),
+        Problem(
             "unknown_courier",
             422,
             "不支持该快递公司。",

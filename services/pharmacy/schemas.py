@@ -254,6 +254,10 @@ class SummarySchema(Schema):
     signed_at = fields.String(required=True)
     valid_until = fields.String(required=True)
     way = fields.String(metadata={"description": "courier or desk, once dispensed"})
+    came_back = fields.Boolean(
+        metadata={"description": "the parcel is in the pharmacy again: choose a delivery once more, or fetch it"}
+    )
+    collected = fields.Boolean(metadata={"description": "fetched at the desk after it came back"})
     void_reason = fields.String(metadata={"description": "refused or withdrawn"})
     review_reason = fields.String(metadata={"description": "why it was refused or returned; for doctor and pharmacist"})
 

@@ -58,6 +58,10 @@ def summary(prescription: Prescription, *, staff: bool) -> dict[str, Any]:
     }
     if prescription.way:
         shown["way"] = prescription.way
+    if prescription.came_back:
+        shown["came_back"] = True
+    if prescription.collected:
+        shown["collected"] = True
     if prescription.void_reason:
         shown["void_reason"] = prescription.void_reason
     if staff and prescription.reviewed and prescription.reviewed.reason:

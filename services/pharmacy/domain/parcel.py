@@ -12,6 +12,7 @@ from services.pharmacy.events import (
     ParcelMoved,
     ParcelOpened,
     ParcelReturned,
+    RedeliveryBegun,
     Refusal,
 )
 
@@ -71,6 +72,10 @@ def evolve(state: Parcel, event: object) -> Parcel:
 def open_for(delivery: DeliveryChosen) -> ParcelOpened:
     id_ = delivery.prescription_id
     return ParcelOpened(id_, id_, delivery.visit_id, delivery.courier, delivery.address_id)
+
+
+def open_again(begun: RedeliveryBegun, visit_id: str) -> ParcelOpened:
+    return ParcelOpened(begun.parcel_id, begun.prescription_id, visit_id, begun.courier, begun.address_id)
 
 
 def hand_over(state: Parcel, tracking_no: str) -> list[object]:

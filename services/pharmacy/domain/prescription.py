@@ -21,6 +21,7 @@ from services.pharmacy.events import (
     Finding,
     HerbalOrder,
     Line,
+    ParcelCameBack,
     PrescriptionDispensed,
     PrescriptionExpired,
     PrescriptionIssued,
@@ -29,7 +30,9 @@ from services.pharmacy.events import (
     PrescriptionReviewed,
     PrescriptionSigned,
     PrescriptionVoided,
+    RedeliveryBegun,
     Refusal,
+    ReturnCollected,
     SecondSignature,
     Sheet,
 )
@@ -113,7 +116,8 @@ class ChooseDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Prescription:
-    """`signed` is the latest signature. `order_id` is set once it is paid online."""
+    """`signed` is the latest signature. `order_id` is set once it is paid online. `came_back`: the latest parcel is in
+    the pharmacy again and nobody has decided what next."""
 
     state: str = ""
     signed: PrescriptionSigned | None = None
@@ -124,6 +128,9 @@ class Prescription:
     address: AddressGiven | None = None
     order_id: str | None = None
     dispatching: bool = False
+    parcels: int = 0
+    came_back: bool = False
+    collected: bool = False
     way: str | None = None
 
     @property
@@ -137,9 +144,22 @@ class Prescription:
             raise Refusal("not_found")
         return self.signed
 
+    @property
+    def parcel_id(self) -> str:
+        """The latest parcel."""
+        return _parcel_id(self.facts.prescription_id, self.parcels)
+
+    @property
+    def next_parcel_id(self) -> str:
+        return _parcel_id(self.facts.prescription_id, self.parcels + 1)
+
     def may_settle_at_desk(self, now: datetime) -> bool:
         """Whether the desk may take money for it (§22): in effect, not paid online, not over."""
         return self.state == ISSUED and not self.paid and now < self.facts.valid_until
+
+
+def _parcel_id(prescription_id: str, number: int) -> str:
+    return prescription_id if number <= 1 else f"{prescription_id}-{number}"
 
 
 def evolve(state: Prescription, event: object) -> Prescription:
@@ -163,7 +183,13 @@ def evolve(state: Prescription, event: object) -> Prescription:
         case PrescriptionPaid():
             return replace(state, order_id=event.order_id)
         case DispatchBegun():
-            return replace(state, dispatching=True)
+            return replace(state, dispatching=True, parcels=1)
+        case ParcelCameBack():
+            return replace(state, came_back=True)
+        case RedeliveryBegun():
+            return replace(state, came_back=False, parcels=state.parcels + 1)
+        case ReturnCollected():
+            return replace(state, came_back=False, collected=True)
         case PrescriptionDispensed():
             return replace(state, state=DISPENSED, way=event.way)
     return state
@@ -429,10 +455,21 @@ def review(
 def choose_delivery(
     command: ChooseDelivery, state: Prescription, couriers: Sequence[str], now: datetime
 ) -> list[object]:
-    """§21: before or after paying, and again, until the courier is being asked. What is paid no longer runs out."""
+    """§21: before or after paying, and again, until the courier is being asked. What is paid no longer runs out. Once
+    a parcel came back it may be brought again; the courier asks for its fee at the door again."""
     signed = state.facts
     if signed.account_id != command.account_id:
         raise Refusal("not_found")
+    address = AddressGiven(
+        command.address_id, signed.patient_id, command.recipient, command.phone, command.address
+    )
+    if state.came_back:
+        if command.courier not in couriers:
+            raise Refusal("unknown_courier")
+        return [
+            address,
+            RedeliveryBegun(signed.prescription_id, state.next_parcel_id, command.courier, command.address_id),
+        ]
     _refuse_over(state)
     if state.state != ISSUED:
         raise Refusal("not_issued")
@@ -443,7 +480,7 @@ def choose_delivery(
     if command.courier not in couriers:
         raise Refusal("unknown_courier")
     return [
-        AddressGiven(command.address_id, signed.patient_id, command.recipient, command.phone, command.address),
+        address,
         DeliveryChosen(signed.prescription_id, signed.visit_id, command.courier, command.address_id),
     ]
 
@@ -479,6 +516,24 @@ def dispense(state: Prescription, way: str) -> list[object]:
     if (way == COURIER) != state.dispatching:
         raise Refusal("already_dispatched" if state.dispatching else "not_issued")
     return [PrescriptionDispensed(signed.prescription_id, signed.visit_id, way)]
+
+
+def take_back(state: Prescription, parcel_id: str) -> list[object]:
+    """The parcel was refused at the door, or never left (§21). Nothing is refunded by that: the drugs wait here."""
+    if state.came_back or state.parcel_id != parcel_id:
+        return []
+    return [ParcelCameBack(state.facts.prescription_id, parcel_id)]
+
+
+def collect(state: Prescription, pharmacist_id: str) -> list[object]:
+    """After a return the patient may fetch the drugs, which are paid for. What never left is dispensed by that."""
+    signed = state.facts
+    if not state.came_back:
+        raise Refusal("not_returned_by_courier")
+    collected = ReturnCollected(signed.prescription_id, pharmacist_id)
+    if state.state == DISPENSED:
+        return [collected]
+    return [collected, PrescriptionDispensed(signed.prescription_id, signed.visit_id, DESK)]
 
 
 def expire(state: Prescription, now: datetime, *, unpaid: bool) -> list[object]:
