@@ -22,7 +22,14 @@ from eventkit.vault import Vault
 from services.registration.devices import Devices
 from services.registration.domain import sessions, visits
 from services.registration.domain.sessions import SlotState, slot_stream
-from services.registration.events import registry
+from services.registration.events import (
+    DraftSaved,
+    DraftSubmitted,
+    SessionCancelled,
+    SlotClosed,
+    SlotOffered,
+    registry,
+)
 from services.registration.login import LoginCodes
 from services.registration.photos import PhotoFiles
 from services.registration.policy import LOGIN
@@ -36,6 +43,7 @@ from tests.unit.registration.story import (
     OPENED,
     REQUESTED,
     SLOT,
+    SLOT_CLOSED,
     SLOT_HELD,
     SLOT_RELEASED,
     SLOT_SOLD,
@@ -168,6 +176,7 @@ def follow(model: ReadModel, log: list[tuple[str, int, Any]]) -> None:
         recorded = Recorded(stream, version, event, NOW)
         model.sessions_view(recorded)
         model.visits_view(recorded)
+        model.drafts_view(recorded)
 
 
 def listed(model: ReadModel) -> tuple[str, list[str]]:
@@ -281,3 +290,60 @@ def test_s7_devices_of_an_account(devices: Devices, database: Database[dict[str,
     assert devices.of("a1") == []
     with pytest.raises(Refusal, match="login_over"):
         devices.refresh(tablet.refresh_token)
+
+
+def test_s10_s29_the_lists_show_drafts_offers_and_what_was_called_off(database: Database[dict[str, Any]]) -> None:
+    model = ReadModel(database)
+    model.ensure_indexes()
+    offered = SlotOffered("s1", SLOT, "e1", "a1", "p1", NOW, NOW)
+    follow(model, [
+        ("session-s1", 1, OPENED), (f"slot-{SLOT}", 1, offered), ("waiting-s1", 1, offered),
+        ("draft-d1", 1, DraftSaved("d1", "a1", "p1", slot_id=SLOT)), ("draft-d2", 1, DraftSaved("d2", "a1", "p1")),
+        ("draft-d2", 2, DraftSubmitted("d2", VISIT)),
+    ])
+    [session] = model.sessions("2026-11-24", None, None)
+    assert (session["state"], [slot["state"] for slot in session["slots"]]) == ("open", ["held", "open"])
+    assert [(draft["draft_id"], draft["slot_id"]) for draft in model.drafts_of("a1")] == [("d1", SLOT)]
+    follow(model, [("session-s1", 2, SessionCancelled("s1", "doctor")), (f"slot-{SLOT}", 2, SLOT_CLOSED)])
+    [session] = model.sessions("2026-11-24", None, None)
+    assert (session["state"], [slot["state"] for slot in session["slots"]]) == ("cancelled", ["closed", "closed"])
+
+
+def test_s29_a_session_is_cancelled_while_many_book_it(
+    database: Database[dict[str, Any]], vault: Vault
+) -> None:
+    """On the real unique index: every hold is either before the cancellation, and then has its job, or refused."""
+    store = Store(MongoBackend(database), registry, vault, FixedClock(NOW))
+    count = 40
+    slots = [slot_stream(f"s1-{number:02d}") for number in range(count)]
+
+    def hold(number: int) -> str:
+        def decide(histories: Histories) -> Decision:
+            state = fold(sessions.evolve_slot, SlotState(), histories[slots[number]])
+            if state.closed:
+                raise Refusal("session_cancelled")
+            return Decision([(slots[number], replace(SLOT_HELD, slot_id=f"s1-{number:02d}", visit_id=f"v{number}"))])
+
+        return attempt(lambda: store.execute(Request("patient", "book", f"k{number}"), [slots[number]], decide))
+
+    found: list[str] = []
+
+    def cancel(_: int) -> str:
+        def decide(histories: Histories) -> Decision:
+            states = [fold(sessions.evolve_slot, SlotState(), histories[slot]) for slot in slots]
+            found[:] = [state.visit_id for state in states if state.visit_id]
+            return Decision([
+                ("session-s1", SessionCancelled("s1", "doctor")),
+                *((slot, SlotClosed(slot.removeprefix("slot-"), "s1")) for slot in slots),
+            ])
+
+        return attempt(lambda: store.execute(Request("doctor", "cancel", "k"), ["session-s1", *slots], decide))
+
+    with ThreadPoolExecutor(9) as pool:
+        held = [pool.submit(hold, number) for number in range(count // 2)]
+        cancelled = pool.submit(cancel, 0)
+        held += [pool.submit(hold, number) for number in range(count // 2, count)]
+        outcomes = [future.result() for future in held]
+        assert cancelled.result() == ""
+    assert set(outcomes) <= {"", "session_cancelled"}
+    assert set(found) == {f"v{number}" for number, outcome in enumerate(outcomes) if outcome == ""}

@@ -345,3 +345,24 @@ def test_s31_a_link_to_a_photo_works_for_minutes_and_for_this_photo(
     later = time.time() + link["expires_in"] + 1
     monkeypatch.setattr("services.registration.links.time.time", lambda: later)
     assert client.get(link["url"]).json["code"] == "link_over"
+
+
+def test_s9_waiting_over_http(api: Api, story: Story) -> None:
+    patient, path = f"{story.account}/patient", f"/sessions/{story.session_id}/waiting"
+    left = api.post(path, patient, {"patient_id": story.patient_id})
+    assert (left.status_code, left.json["code"]) == (409, "slots_left")
+    others = [story.log_in("19900000008"), story.log_in("19900000009")]
+    for number, account in enumerate(others, 1):
+        their = story.patient(account, f"P0000001{number}")
+        story.bind(account, their)
+        story.book(f"v{number}", number, account_id=account, patient_id=their)
+    assert api.post(path, patient, {"patient_id": their}).status_code == 404
+    joined = api.post(path, patient, {"patient_id": story.patient_id})
+    assert (joined.status_code, joined.json["position"]) == (201, 1)
+    assert api.post("/visits/v1/withdrawal", f"{others[0]}/patient").status_code == 200
+    [entry] = api.get(path, patient).json["entries"]
+    assert entry["offer"] == {"slot_id": f"{story.session_id}-01", "until": "2026-11-23T08:10:00.000Z"}
+    states = [slot["state"] for slot in api.get(f"/sessions/{story.session_id}", patient).json["slots"]]
+    assert states == ["held", "held"], "nobody else sees it as open"
+    assert api.post(f"{path}/{entry['entry_id']}/departure", patient).status_code == 200
+    assert api.get(path, patient).json["entries"] == []
