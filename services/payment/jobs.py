@@ -68,11 +68,14 @@ class Jobs:
         return None
 
     def settle_insurance(self, row: Row) -> Again | None:
+        """Without an answer it is unknown whether the insurer has settled: then it is asked before it is told again,
+        and what it refuses by now cannot hide what it has done."""
         order_id, order = self._order(row)
         if order.status != "confirming" or order.decomposition_id is None:
             return None
         try:
-            settled = self.insurer.settle(order.decomposition_id)
+            settled = self.insurer.settlement(order_id) if row.attempt > 1 else None
+            settled = settled or self.insurer.settle(order.decomposition_id)
         except Unanswered:
             return Again()
         except ProviderRefused as refused:
@@ -194,7 +197,8 @@ class Jobs:
         settlement_id = self.handlers.order(refund.requested.order_id).insurance_settlement_id
         assert settlement_id is not None  # there is no captured insurance leg without one
         try:
-            back = self.insurer.reverse(refund_id, settlement_id)
+            back = self.insurer.reversal(refund_id) if row.attempt > 1 else None  # unknown: ask first
+            back = back or self.insurer.reverse(refund_id, settlement_id)
         except Unanswered:
             for name in names:
                 self.handlers.record_attempt(

@@ -82,8 +82,10 @@ class Statements:
         )
         self.handlers.record_comparison(_request(row), command)
         for followed in self.handlers.report(str(day)).differences.values():
-            level = logging.ERROR if cure_of(followed.found) == "person" else logging.WARNING
-            log.log(level, "ALARM: the statement of %s differs: %s", day, followed.found)
+            if cure_of(followed.found) == "person":
+                log.error("ALARM: the statement of %s differs, and people must see to it: %s", day, followed.found)
+            else:
+                log.warning("the statement of %s differs; asking: %s", day, followed.found)
         return None
 
     def _both_sides(self, day: date, lines: Sequence[Movement]) -> tuple[list[Movement], list[Movement]]:

@@ -29,11 +29,12 @@ from pymongo import MongoClient
 
 from devstack.fixture import Parts
 from devstack.secrets import make
-from eventkit.clock import SystemClock, rfc3339
+from eventkit.clock import SystemClock, day_end, rfc3339, shanghai_day
 from eventkit.contracts import contracts
 from eventkit.envelope import Envelope, sequence
 from eventkit.relay import make_producer
 from eventkit.topics import apply, wanted
+from services.payment.handlers import statements_from
 from services.payment.wechatpay import trade_number
 from tests.integration.partner_process import REPO, PartnerProcess, free_port, wait_for
 
@@ -515,6 +516,52 @@ def test_a_killed_worker_and_processor_lose_and_double_nothing(payment: Payment)
     assert set(due) == {visit.fee for visit in visits}
     done = [event for visit in visits for event in payment.told(visit.id) if event.name == "RefundSucceeded"]
     assert len({event.id for event in done}) == len(visits)
+
+
+def test_paid_drugs_whose_prescription_is_voided(payment: Payment) -> None:
+    """§16, §24"""
+    visit = Visit(payment, "uninsured")
+    visit.issue()
+    visit.pay(visit.rx)
+    payment.tell(
+        "pharmacy", "PrescriptionVoided", "pharmacy.prescription.v1", f"prescription-{visit.id}", visit.id, 4,
+        prescription_id=visit.id, reason="withdrawn",
+    )
+    assert visit.until_refund(visit.rx, "succeeded")["reason"] == "voided"
+
+
+def test_every_day_is_compared_with_both_statements(payment: Payment) -> None:
+    """§16: all of the tests above, whatever misbehaved, and a payment that nobody ever tells of; in the evening,
+    so that the last look at its trade, after 25 hours, comes after the statement."""
+    before = shanghai_day(payment.clock.now())
+    payment.clock.move_to(day_end(before) + timedelta(hours=20))
+    visit = Visit(payment)
+    visit.pay(visit.fee)
+    lost = Visit(payment)
+    prepaid = lost.prepay(lost.fee).json()
+    payment.advance(minutes=15)
+    lost.until(lost.fee, "expired")
+    for kind in ("drop_notice", "capture_after_close"):
+        payment.wechatpay.misbehave(kind, target=trade_number(lost.fee))
+    assert lost.confirm(prepaid).status_code == 200
+    day = shanghai_day(payment.clock.now())
+    payment.clock.move_to(statements_from(day))
+
+    def report() -> dict[str, Any]:
+        answer = payment.get(f"/reconciliations/{day}", "cashier1", "cashier")
+        return dict(answer.json()) if answer.ok else {}
+
+    wait_for(report, SECONDS)
+    wait_for(lambda: all(each["state"] == "cured" for each in report()["differences"]), SECONDS)
+    found = report()
+    assert ("only_theirs", lost.fee) in [(each["kind"], each["number"]) for each in found["differences"]]
+    assert {(line["party"], line["what"]) for line in found["stated"]} >= {
+        ("wechatpay", "payment"), ("insurer", "payment")
+    }
+    lost.until_refund(lost.fee, "succeeded")
+    assert payment.get(f"/reconciliations/{before}", "cashier1", "cashier").json()["stated"]
+    [summary] = payment.get(f"/reconciliations?day={day}", "cashier1", "cashier").json()["reconciliations"]
+    assert (summary["open"], summary["agreed"] > 0) == (0, True)
 
 
 @pytest.mark.parametrize("processor", ["refunds", "insurance"])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventkit.calls import Unanswered
-from eventkit.store import Answer, Request
-from services.payment.domain.refund import ResolveRefund
+from eventkit.store import Request
 from tests.unit.payment.world import World
 
 
@@ -331,8 +330,7 @@ def test_money_that_comes_back_after_it_was_paid_by_hand_is_counted_once_and_sho
     world.provider.fate = "abnormal"
     world.withdraw()
     world.run_until_quiet()
-    command = ResolveRefund("cash", "cashier1", "paid_by_hand", "receipt 7")
-    world.handlers.resolve_refund(Request("c", "r", "k"), f"rf-{fee}", command, lambda _: Answer())
+    world.pay_by_hand(fee)
     world.run_until_quiet()
     world.provider.refunds[f"rf-{fee}"]["state"] = "succeeded"
     world.notice_of_refund(f"rf-{fee}")

@@ -37,6 +37,7 @@ from services.payment.streams.refunds import refunds as refund_processor
 from tests.unit.payment.given import NOW
 
 FEE_FEN, FUND_FEN, DRUGS_FEN = 5000, 4000, 8000
+NO_TIME = timedelta(0)
 STATED: dict[str, MovementState] = {
     "succeeded": "done", "processing": "pending", "abnormal": "failed", "closed": "failed"
 }
@@ -356,6 +357,8 @@ class World:
         self._states: dict[tuple[str, str], Any] = {}
         self.public: list[Envelope] = []
         self.derived: list[Envelope] = []
+        self.heard: list[Envelope] = []
+        self.held: dict[str, list[Envelope]] = {}
         self._read = 0
         self._heard = 0
         self._keys = 0
@@ -414,6 +417,7 @@ class World:
     # --- what others say
 
     def hear(self, context: str, name: str, visit: str, stream: str, **data: Any) -> Envelope:
+        """What another context tells; at once, or when its topic is let go (`held`): the order of a topic is kept."""
         self._heard += 1
         envelope = Envelope(
             id=f"{stream}/{self._heard}", source=f"/services/{context}", type=f"org.fuzhen.{context}.{name}.v1",
@@ -421,19 +425,31 @@ class World:
             data={"visit_id": visit, **data},
         )
         contracts().validate(envelope)
-        if (handler := self.policies.get(name)) is not None:
+        if context in self.held:
+            self.held[context].append(envelope)
+        else:
+            self.deliver(envelope)
+        return envelope
+
+    def deliver(self, envelope: Envelope) -> None:
+        self.heard.append(envelope)
+        if (handler := self.policies.get(envelope.name)) is not None:
             handler(envelope)
         self._derive(envelope)
         self.settle_down()
-        return envelope
 
-    def visit(self, visit: str = "v1", card_kind: str = "beijing_insured") -> str:
+    def let_go(self, context: str) -> None:
+        for envelope in self.held.pop(context, ()):
+            self.deliver(envelope)
+
+    def visit(self, visit: str = "v1", card_kind: str = "beijing_insured", clock_ahead: timedelta = NO_TIME) -> str:
+        """`clock_ahead` of registration's clock, which sets the end of the hold."""
         self.hear(
             "registration", "VisitRequested", visit, f"visit-{visit}", patient_id="pt1", account_id="acc1",
             doctor_id="d1", department_id="dp1", session_id="se1", slot_id="sl1", day="2026-11-24",
             starts_at=rfc3339(NOW), entrance="app", card_id="card1", card_kind=card_kind, title="ordinary",
             fee_fen=FEE_FEN, assessment_id="as1",
-            hold_until=rfc3339(self.clock.now() + timedelta(minutes=15)),
+            hold_until=rfc3339(self.clock.now() + clock_ahead + timedelta(minutes=15)),
         )
         return fee_order_id(visit)
 
@@ -468,10 +484,12 @@ class World:
             prescription_id=prescription, way=way,
         )
 
-    def desk_settles(self, prescription: str = "p1", visit: str = "v1", settlement: str = "h1") -> None:
+    def desk_settles(
+        self, prescription: str = "p1", visit: str = "v1", settlement: str = "h1", clock_ahead: timedelta = NO_TIME
+    ) -> None:
         self.hear(
             "his", "PrescriptionSettled", visit, f"his-settlement-{settlement}", settlement_id=settlement,
-            prescription_id=prescription, amount_fen=DRUGS_FEN, settled_at=rfc3339(self.clock.now()),
+            prescription_id=prescription, amount_fen=DRUGS_FEN, settled_at=rfc3339(self.clock.now() + clock_ahead),
             legs=[{"leg": "fund", "amount_fen": 6000}, {"leg": "cash", "amount_fen": 2000}],
         )
 
@@ -503,6 +521,21 @@ class World:
         answer = self.checkout.retry_refund(request, "cashier1", refund_id_of(order_id), card)
         self.settle_down()
         return answer
+
+    def pay_by_hand(self, order_id: str) -> None:
+        """The cashier gives a failed cash leg back another way."""
+        self._keys += 1
+        request = Request("cashier1", "resolve", f"key-{self._keys}")
+        command = refunds.ResolveRefund("cash", "cashier1", "paid_by_hand", "receipt 7")
+        self.handlers.resolve_refund(request, refund_id_of(order_id), command, lambda _: Answer())
+        self.settle_down()
+
+    def decide_dispute(self, order_id: str, settlement: str, decision: orders.DisputeDecision) -> None:
+        self._keys += 1
+        request = Request("cashier1", "decide", f"key-{self._keys}")
+        command = orders.ResolveDispute(settlement, decision, "cashier1", "why")
+        self.handlers.resolve_dispute(request, order_id, command)
+        self.settle_down()
 
     def pay(self, order_id: str) -> None:
         """The plain way: prepay, pay, notice, insurer."""
