@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import urllib3
 
@@ -28,7 +29,9 @@ NOT_IN_THIS_STACK = "calls_unavailable"  # there is no LiveKit server here, whic
 T = TypeVar("T")
 R = TypeVar("R")
 
-_pool = urllib3.PoolManager(maxsize=THREADS, retries=False, timeout=30)
+# A service closes connections that were idle; asked twice with one Idempotency-Key, it does nothing twice.
+_again = urllib3.Retry(2, redirect=0, status=0, allowed_methods=None)
+_pool = urllib3.PoolManager(maxsize=THREADS, retries=_again, timeout=30)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,7 @@ class Operation:
     example: Any
     upload: str
     must_say: bool = False
+    query: str = ""  # with what it cannot do without
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -113,7 +117,9 @@ def _operation(method: str, path: str, described: dict[str, Any], schemas: dict[
         example = shown["example"] if "example" in shown else next(iter(shown["examples"].values()))["value"]
         must_say = bool(schemas[shown["schema"]["$ref"].rpartition("/")[2]].get("required"))
     upload = next((kind for kind in contents if kind not in ("application/json", "multipart/form-data")), "")
-    return Operation(method, path, roles, example, upload, must_say)
+    needed = [p for p in described.get("parameters", []) if p.get("in") == "query" and p.get("required")]
+    query = "?" + urlencode({p["name"]: p.get("example", "0" * 64) for p in needed}) if needed else ""
+    return Operation(method, path, roles, example, upload, must_say, query)
 
 
 class Door:
@@ -130,7 +136,7 @@ class Door:
         token: str | None,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        query: str = "",
+        query: str | None = None,
     ) -> Answer:
         """`token` is the whole Authorization header. The body is the example unless given."""
         sent = {"Idempotency-Key": uuid.uuid4().hex} if operation.method != "GET" else {}
@@ -143,7 +149,8 @@ class Door:
         if operation.live:
             sent |= UPGRADE
         sent |= headers or {}
-        url = self._url(operation.service) + operation.path.format(**ids) + query
+        url = self._url(operation.service) + operation.path.format(**ids)
+        url += operation.query if query is None else query
         answer = _pool.request(
             operation.method, url, body=body, headers=sent, redirect=False, preload_content=not operation.live
         )

@@ -45,7 +45,7 @@ def test_the_search_finds_what_it_is_for(families: tuple[Family, Family], search
     written += [base64.b64encode(f"{'x' * before}{name} {phone}".encode()).decode() for before in range(3)]
     written += [hashlib.sha256(phone.encode()).hexdigest()]
     assert [text for text in written if not search(text.encode())] == []
-    assert search("慢性胃炎 19900000000 C00000001".encode()) == set()
+    assert search("今天天气晴朗 13000000009 C00000001".encode()) == set()
 
 
 def test_kafka_has_no_personal_value(stack: Stack, search: Search) -> None:
