@@ -57,11 +57,12 @@ PEOPLE: tuple[Row, ...] = (
     {"name": "新初来", "age": 35, "sex": "female", "cards": [{**USED_BEIJING, "used": False}], "visits": []},
 )
 
-# The drugs of the pharmacy's list; special drugs (W9…, H9…) are kept for the wards and never sent out.
+# Packs of what bears the hospital's drug codes: W… western and patent, H… herbal (grams); the 900s are special drugs,
+# kept for the wards and never sent out.
 STOCK = (
-    dict.fromkeys(("W001", "W002", "W003", "W004", "W005", "W006", "W007"), 400)
-    | dict.fromkeys(("H001", "H002", "H003", "H004", "H005", "H006", "H007"), 50_000)
-    | dict.fromkeys(("W901", "W902", "W903", "H901"), 20)
+    dict.fromkeys((f"W{number:03d}" for number in range(1, 900)), 400)
+    | dict.fromkeys((f"H{number:03d}" for number in range(1, 900)), 50_000)
+    | dict.fromkeys((f"{kind}{number}" for kind in "WH" for number in range(901, 1000)), 20)
 )
 
 
