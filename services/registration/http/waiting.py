@@ -34,8 +34,9 @@ class WaitingView(MethodView):
     def post(self, body: dict[str, Any], session_id: str) -> ResponseReturnValue:
         """Wait for a full session: a slot that comes free is offered to the first who waits, for ten minutes, and a
         text message says so. It is booked like any other."""
+        asked = command_request(body)  # which refuses half a character before anything is looked up by it
         desk().people.patient(body["patient_id"], caller().subject)
-        answer = desk().waiting.join(command_request(body), caller(), session_id, body["patient_id"])
+        answer = desk().waiting.join(asked, caller(), session_id, body["patient_id"])
         return answer.body, answer.status
 
 
