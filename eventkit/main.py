@@ -117,6 +117,7 @@ class _Server(BaseApplication):
             "graceful_timeout": 20,
             "keepalive": 75,
             "backlog": 512,
+            "limit_request_line": 0,  # a longer line would be refused in HTML; the gateway bounds it, with a problem
             "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,
             "errorlog": "-",
             "loglevel": "warning",

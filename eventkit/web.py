@@ -17,6 +17,7 @@ from flask.typing import ResponseReturnValue
 from flask_smorest import Api, Blueprint
 from marshmallow import Schema, fields
 from pymongo.errors import PyMongoError
+from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import HTTPException
 
 from eventkit import store, trace
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_BODY_BYTES = 1 << 20
 KEY_HEADER = "Idempotency-Key"
+LONGEST_KEY = 200
 _BY_STATUS = {
     400: "malformed", 401: "token_invalid", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
     413: "too_large", 415: "unsupported_media", 422: "invalid_input",
@@ -53,8 +55,23 @@ class ProblemSchema(Schema):
     failed = fields.List(fields.Dict())
 
 
+class _JsonParser(FlaskParser):
+    """webargs, which takes a body of another content type for none at all, and lets what is too deep or too long for
+    Python's parser through as RecursionError and ValueError."""
+
+    def load_json(self, req: Any, schema: Any) -> Any:
+        if req.mimetype != "application/json" and req.get_data(cache=True):
+            raise Refusal("unsupported_media")
+        try:
+            return super().load_json(req, schema)
+        except (RecursionError, ValueError) as error:
+            raise Refusal("malformed") from error
+
+
 class Routes(Blueprint):
     """The blueprint of a service under `/api/<service>`, with decorators that enforce and document at once."""
+
+    ARGUMENTS_PARSER = _JsonParser()
 
     def __init__(self, service: str, catalogue: Catalogue, description: str) -> None:
         super().__init__(service, service, url_prefix=f"/api/{service}", description=description)
@@ -81,13 +98,16 @@ class Routes(Blueprint):
 
         @functools.wraps(function)
         def keyed(*args: Any, **kwargs: Any) -> Any:
-            if not request.headers.get(KEY_HEADER):
+            key = request.headers.get(KEY_HEADER, "")
+            if not key:
                 raise Refusal("idempotency_key_missing")
+            if len(key) > LONGEST_KEY:
+                raise Refusal("malformed")
             return function(*args, **kwargs)
 
         documented = self.doc(parameters=[{
             "in": "header", "name": KEY_HEADER, "required": True,
-            "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+            "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
             "description": "New for each new command, the same for a retry: nothing is done twice.",
             "example": "5b2f0c0e7a7c4b0f9a63",
         }])(keyed)

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
 PERSONAL = {
     "name", "id_number", "phone", "card_no", "chief_complaint", "present_illness", "past_history", "text", "diagnosis",
     "usage", "recipient", "address", "complaint", "advice", "note",
@@ -74,3 +77,14 @@ def _forms(value: str) -> Iterable[bytes]:
         yield escaped.replace("\\", "\\\\").encode()
         yield quote(value).encode()
         yield repr(plain)[2:-1].encode()
+
+
+async def partitions(kafka: str) -> list[TopicPartition]:
+    """Of every topic that is there. (A consumer knows only those it has asked for.)"""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        described = await admin.describe_topics(await admin.list_topics())
+    finally:
+        await admin.close()
+    return [TopicPartition(topic["topic"], place["partition"]) for topic in described for place in topic["partitions"]]

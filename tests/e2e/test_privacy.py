@@ -13,14 +13,13 @@ from urllib.parse import quote
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 from devstack.stack import Stack
 from eventkit.contracts import contracts
 from tests.e2e.families import Family
-from tests.e2e.heard import Needles, Said
+from tests.e2e.heard import Needles, Said, partitions
 
 CHUNK = 8 << 20
 Search = Callable[[bytes], set[str]]
@@ -81,17 +80,6 @@ def test_kafka_has_no_personal_value(stack: Stack, search: Search) -> None:
     size, leaks = asyncio.run(found())
     assert size > 10_000
     assert leaks == {}
-
-
-async def partitions(kafka: str) -> list[TopicPartition]:
-    """Of every topic that is there. (A consumer knows only those it has asked for.)"""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
-        described = await admin.describe_topics(await admin.list_topics())
-    finally:
-        await admin.close()
-    return [TopicPartition(topic["topic"], place["partition"]) for topic in described for place in topic["partitions"]]
 
 
 def test_logs_have_no_personal_value_and_no_token(stack: Stack, search: Search) -> None:

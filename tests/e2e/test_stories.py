@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 
 from devstack.stack import Stack
 from devstack.story.ledger import settle_the_books
 from devstack.story.scenes import a_new_morning
 from devstack.story.stage import Stage
 from devstack.story.stories import STORIES
+from tests.e2e.heard import partitions
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,8 @@ def test_no_event_went_to_dead_letters(stack: Stack) -> None:
         consumer = AIOKafkaConsumer(bootstrap_servers=stack.kafka)
         await consumer.start()
         try:
-            topics = [name for name in await consumer.topics() if name.startswith("dlq.")]
-            assert topics
-            places = [TopicPartition(t, p) for t in topics for p in consumer.partitions_for_topic(t) or ()]
+            places = [tp for tp in await partitions(stack.kafka) if tp.topic.startswith("dlq.")]
+            assert places
             ends = await consumer.end_offsets(places)
         finally:
             await consumer.stop()
