@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
