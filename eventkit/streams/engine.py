@@ -195,7 +195,7 @@ class Engine:
             if not unclaimed:
                 break
         else:
-            raise CannotGoOn(f"the changelog of partitions {sorted(unclaimed)} has another writer")
+            raise CannotGoOn(f"partitions {sorted(unclaimed)} are claimed by others again and again")
         await self._write_again(outdone)
         await self._find_positions(partitions)
         self.counts.steps += 1
@@ -383,14 +383,27 @@ class Engine:
             await asyncio.gather(*acks)
 
     async def _change(self, changed: dict[int, list[tuple[bytes, bytes]]]) -> None:
-        bases = await self._append(changed)
-        for partition, base in bases.items():
+        outdone: dict[int, set[bytes]] = {}
+        for partition, base in (await self._append(changed)).items():
             if base != self.changelog_ends[partition]:
-                # Either this worker lost the partition without noticing or another one did: the next take-over decides.
-                raise CannotGoOn(f"the changelog of partition {partition} has another writer")
+                outdone[partition] = await self._by_others(partition, base)
             reached = base + len(changed[partition])
             self.store.write(partition, changed[partition], reached)
             self.changelog_ends[partition] = reached
+        await self._write_again(outdone)
+
+    async def _by_others(self, partition: int, base: int) -> set[bytes]:
+        """Keys that a worker without the partition wrote before `base`; raises CannotGoOn when that one is this one."""
+        epoch = self._epochs[partition]
+        replay = Replay(epoch)
+        place = TopicPartition(self._processor.changelog, partition)
+        async for _, records in self._reader.read({place: (self.changelog_ends[partition], base)}):
+            for record in records:
+                if record.key and record.value:
+                    replay.accepts(record.key, record.value)
+        if replay.epoch > epoch or base < self.changelog_ends[partition]:
+            raise CannotGoOn(f"partition {partition} has another owner")
+        return replay.outdone
 
     async def _append(self, records: dict[int, list[tuple[bytes, bytes]]]) -> dict[int, int]:
         """One record batch a partition, acknowledged; the offset of each batch's first record."""
@@ -402,7 +415,8 @@ class Engine:
                     if batch.append(timestamp=None, key=key, value=value) is None:
                         raise CannotGoOn(f"the state of {key!r} is too large")
                 batch.close()
-                acks[partition] = await self._producer.send_batch(batch, self._processor.changelog, partition=partition)
+                changelog = self._processor.changelog
+                acks[partition] = await self._producer.send_batch(batch, changelog, partition=partition)
             return {partition: (await ack).offset for partition, ack in acks.items()}
 
     # -- what an operator must see

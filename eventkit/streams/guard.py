@@ -39,9 +39,9 @@ class Processor(Generic[S]):
     """A Faust processor as a service declares it.
 
     `derive(state, event)` is pure: the state of the event's key (None at first) and the event in, the next state and
-    the outputs out. It sees every event of `sources` once, those of one source in order; between two sources there is
-    no order. `state` is its type, a frozen dataclass that msgspec can write as JSON; fields may be added with a
-    default, never taken.
+    the outputs out. It sees every event of `sources` once, those of one source in order. Between two sources there is
+    no order, and after a kill another one: which outputs there are must not depend on it. `state` is its type, a
+    frozen dataclass that msgspec can write as JSON; fields may be added with a default, never taken.
     """
 
     app_id: str

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 BATCH_RECORDS = 500
 SESSION_SECONDS = 6  # the broker's own lower limit
+REBALANCE_SECONDS = 8  # a member that dies while the group is joining holds it up that long
 STALL_SECONDS = 10.0
 WAITING_SECONDS = 16.0
 PARTITION_STALL_SECONDS = 60.0
@@ -68,6 +69,7 @@ def run(processor: Processor[Any]) -> None:
     watchdog.start()
     health.serve(settings.port, host=settings.host, live=watchdog.live, ready=watchdog.ready)
     worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False)
+    worker.spinner = None  # it writes to a terminal what would stand among the log's lines
     worker.execute_from_commandline()
 
 
@@ -92,7 +94,7 @@ def build(processor: Processor[Any], settings: StreamSettings, known: Contracts)
         broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=SESSION_SECONDS / 3,
         broker_request_timeout=40,
-        broker_rebalance_timeout=20,
+        broker_rebalance_timeout=REBALANCE_SECONDS,
         consumer_group_instance_id=f"{processor.app_id}-{_member(folder)}",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=128 * 1024,

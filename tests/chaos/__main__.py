@@ -7,8 +7,10 @@ FUZHEN_KAFKA names a broker; without it a Kafka of its own is started (and only 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,6 +23,7 @@ from tests.chaos.processors import Plan, campaign
 
 
 def processors(options: dict[str, str]) -> int:
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics just made and brokers just killed are no news
     folder = places.home() / "chaos" / "processors"
     shutil.rmtree(folder, ignore_errors=True)
     numbers = {name: int(value) for name, value in options.items() if name != "mode"}
@@ -47,6 +50,7 @@ def main(arguments: list[str]) -> int:
     if kind not in KINDS or any("=" not in option for option in options):
         print(__doc__, file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers are ended too
     return KINDS[kind](dict(option.split("=", 1) for option in options))
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import orjson
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 from rocksdict import AccessType, Options, Rdict
 
 from devstack import ports
@@ -195,11 +196,9 @@ class Campaign:
         await producer.start()
         streams = [(topic, f"{topic.split('.')[1].split('-')[0]}-a{account}", f"a{account}")
                    for account in range(ACCOUNTS) for topic in self._processor.sources]
-        began = time.monotonic()
         while not stop.is_set():
-            due = int((time.monotonic() - began) * self._plan.rate) - self.report.produced - self.report.repeated
             acks = []
-            for topic, stream, account in self._random.choices(streams, k=max(0, due)):
+            for topic, stream, account in self._random.choices(streams, k=self._plan.rate // 20):
                 again = self._sent[stream] and self._random.random() < 0.03
                 if again:
                     self.report.repeated += 1
@@ -276,12 +275,15 @@ class Campaign:
     async def _observe(self) -> None:
         """Positions as the changelog has them; a bare worker stores none, there the group's committed offsets stand for
         them."""
-        reader = _Tail(self._plan.kafka, self._processor.changelog, self._processor.app_id)
-        await reader.start()
-        try:
-            await self._watch(reader)
-        finally:
-            await reader.stop()
+        while True:
+            reader = _Tail(self._plan.kafka, self._processor.changelog, self._processor.app_id)
+            try:
+                await reader.start()
+                await self._watch(reader)
+            except (KafkaError, TimeoutError):  # the broker is away; a new reader begins again
+                await asyncio.sleep(0.5)
+            finally:
+                await reader.stop()
 
     async def _watch(self, reader: _Tail) -> None:
         now = time.monotonic()
