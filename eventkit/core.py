@@ -8,6 +8,7 @@ from typing import Any
 from environs import Env
 from pymongo.database import Database
 
+from eventkit.audit import Audit, MongoTrail
 from eventkit.auth import Verifier, published_keys
 from eventkit.calls import Peer, ServiceToken
 from eventkit.clock import SystemClock
@@ -30,6 +31,7 @@ class Core:
         self.database: Database[dict[str, Any]] = self.mongo[settings.database]
         self.vault = Vault(self.database, read_master_key(settings.master_key_file))
         self.store = Store(MongoBackend(self.database), registry, self.vault, self.clock)
+        self.audit = Audit(MongoTrail(self.database), self.clock)
         self.verifier = Verifier(published_keys(settings.jwks_url), settings.jwt_issuer)
 
     @classmethod
@@ -40,6 +42,7 @@ class Core:
 
     def ensure_indexes(self) -> None:
         ensure_indexes(self.database)
+        MongoTrail(self.database).ensure_indexes()
 
     @cached_property
     def _token(self) -> ServiceToken:

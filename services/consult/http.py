@@ -17,6 +17,7 @@ from marshmallow import EXCLUDE, ValidationError
 from simple_websocket import Server
 from wsproto.utilities import RemoteProtocolError
 
+from eventkit.audit import add_readings
 from eventkit.clock import rfc3339, shanghai_day
 from eventkit.core import Core
 from eventkit.events import Refusal
@@ -91,11 +92,22 @@ def role() -> Side:
     return "doctor" if caller().has("doctor") else "patient"
 
 
-def read(visit_id: str) -> Consult:
-    """The visit, if it is the caller's (§31), with a line about who looked. Raises Refusal `not_found`."""
+def read(visit_id: str, kind: str = "visit") -> Consult:
+    """The visit, if it is the caller's (§31), with a line in the audit about who looked at what. Raises Refusal
+    `not_found`."""
     consult = routes.desk.handlers.read(visit_id, role(), caller().subject)
-    log.info("read", extra={"fields": {"visit": visit_id, "by": caller().subject, "route": str(request.url_rule)}})
+    assert consult.visit is not None  # refused otherwise
+    routes.desk.core.audit.read(kind, visit_id, consult.visit)
     return consult
+
+
+def listed(visits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The caller's visits with what is unread, and a line in the audit for each patient among them (§31)."""
+    routes.desk.core.audit.read_list("visits", ((visit["patient_id"], visit["account_id"]) for visit in visits))
+    return routes.desk.marks.unread(visits, role())
+
+
+add_readings(routes, lambda: routes.desk.core.audit)
 
 
 # --- visits
@@ -110,7 +122,7 @@ class Visits(MethodView):
         """The caller's own visits, the newest hundred, or those of one day"""
         consults = routes.desk.consults
         of = consults.of_doctor if role() == "doctor" else consults.of_account
-        return {"visits": routes.desk.marks.unread(of(caller().subject, query.get("day")), role())}
+        return {"visits": listed(of(caller().subject, query.get("day")))}
 
 
 @routes.route("/schedule")
@@ -126,7 +138,7 @@ class Schedule(MethodView):
         desk = routes.desk
         first = query.get("first") or shanghai_day(desk.core.clock.now())
         days = desk.consults.schedule(caller().subject, first, query["days"])
-        return {"days": [{**day, "visits": desk.marks.unread(day["visits"], "doctor")} for day in days]}
+        return {"days": [{**day, "visits": listed(day["visits"])} for day in days]}
 
 
 @routes.route("/quick-replies")
@@ -159,9 +171,7 @@ class Queue(MethodView):
         """The doctor's visits of today that are waiting or being talked about, by slot"""
         now = routes.desk.core.clock.now()
         day = shanghai_day(now)
-        return {"day": day.isoformat(), "visits": routes.desk.marks.unread(
-            routes.desk.consults.queue(caller().subject, day, now), "doctor"
-        )}
+        return {"day": day.isoformat(), "visits": listed(routes.desk.consults.queue(caller().subject, day, now))}
 
 
 @routes.route("/visits/<visit_id>")
@@ -238,7 +248,7 @@ class Conversation(MethodView):
     @routes.refuses("not_found")
     def get(self, query: dict[str, Any], visit_id: str) -> dict[str, Any]:
         """The messages after a number, a page of fifty; readable also when the visit is over"""
-        read(visit_id)
+        read(visit_id, "conversation")
         messages = routes.desk.messages.page(visit_id, query["after"])
         return {"messages": messages, "more": len(messages) == PAGE, "marks": routes.desk.marks.of(visit_id)}
 
@@ -265,7 +275,7 @@ class ReadMarks(MethodView):
     @routes.refuses("not_found", "invalid_input")
     def post(self, body: dict[str, Any], visit_id: str) -> dict[str, Any]:
         """Tell the other side how far the messages arrived and were read; marks only grow"""
-        read(visit_id)
+        read(visit_id, "marks")
         return _mark(visit_id, body)
 
 
@@ -313,7 +323,7 @@ class Upload(MethodView):
     @routes.refuses("not_found")
     def get(self, visit_id: str, media_id: str) -> Response:
         """A picture (image/jpeg) or voice clip (audio/…) of the conversation, for its two sides"""
-        read(visit_id)
+        read(visit_id, "media")
         routes.desk.handlers.see_media(visit_id, media_id, role())
         content_type, content = routes.desk.media.read(media_id)
         return Response(content, content_type=content_type, headers={"Content-Security-Policy": "sandbox"})
@@ -427,7 +437,7 @@ def _admit() -> None:
         identify()
         if not caller().has("patient", "doctor"):
             raise Refusal("forbidden")
-        read((request.view_args or {})["visit_id"])
+        read((request.view_args or {})["visit_id"], "conversation")
         g.after = schemas.AfterSchema(unknown=EXCLUDE).load(request.args)["after"]
         # The token has just been verified; only then is it believed about its own end.
         token = request.headers["Authorization"].split()[1]

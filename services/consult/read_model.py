@@ -128,7 +128,7 @@ def _change(event: Any) -> Mapping[str, Any]:
 
 
 def _listed(found: dict[str, Any]) -> dict[str, Any]:
-    listed = {name: found[name] for name in ("state", "patient_id", "doctor_id", "day")}
+    listed = {name: found[name] for name in ("state", "patient_id", "account_id", "doctor_id", "day")}
     listed |= {
         "visit_id": found["_id"], "starts_at": rfc3339(found["starts_at"]), "messages": found.get("messages", 0)
     }

@@ -47,7 +47,7 @@ def insurer(core: Core) -> InsurerAdapter:
 def routes(core: Core) -> list[Routes]:
     handlers, wechatpay = Handlers(core), provider(core)
     checkout = Checkout(handlers, wechatpay, core.service("registration"))
-    return [routes_for(Parts(handlers, checkout, wechatpay, ReadModel(core.database)))]
+    return [routes_for(Parts(handlers, checkout, wechatpay, ReadModel(core.database), core.audit))]
 
 
 def work(core: Core) -> Work:

@@ -10,6 +10,7 @@ from typing import Any
 from flask import request
 from flask.views import MethodView
 
+from eventkit.audit import Audit, add_readings
 from eventkit.events import Refusal
 from eventkit.problems import Catalogue
 from eventkit.store import Answer, Request
@@ -63,6 +64,7 @@ class Parts:
     checkout: Checkout
     provider: CashProvider
     read_model: ReadModel
+    audit: Audit
 
 
 class _Routes(Routes):
@@ -77,10 +79,20 @@ def routes_for(parts: Parts) -> Routes:
     return routes
 
 
+add_readings(routes, lambda: routes.parts.audit)
+
+
 def may_see(order: Order) -> bool:
     if order.opened is None:
         return False
     return caller().has(*STAFF) or order.opened.account_id == caller().subject
+
+
+def audited(order_id: str, order: Order) -> Order:
+    """The order that is about to be shown, with a line about who looked (§31)."""
+    assert order.opened is not None  # nobody may see it otherwise
+    routes.parts.audit.read("order", order_id, order.opened)
+    return order
 
 
 def own_orders(visit_id: str) -> Mapping[str, Order]:
@@ -89,7 +101,7 @@ def own_orders(visit_id: str) -> Mapping[str, Order]:
     for order_id in sorted({fee_order_id(visit_id), *routes.parts.read_model.orders_of(visit_id)}):
         order = routes.parts.handlers.order(order_id)
         if may_see(order):
-            found[order_id] = order
+            found[order_id] = audited(order_id, order)
     if not found:
         raise Refusal("not_found")
     return found
@@ -125,7 +137,7 @@ class OneOrder(MethodView):
         order = routes.parts.handlers.order(order_id)
         if not may_see(order):
             raise Refusal("not_found")
-        return order_view(order_id, order)
+        return order_view(order_id, audited(order_id, order))
 
 
 @routes.route("/orders/<order_id>/prepay")

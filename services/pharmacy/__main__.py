@@ -55,6 +55,7 @@ def routes(core: Core) -> list[Routes]:
         authority(core).pem,
         People(core.service("registration")),
         core.env.str("FUZHEN_PUBLIC_URL"),
+        core.audit,
     )
     return [make_routes(counter)]
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from flask import Response, request
 from flask.views import MethodView
 
+from eventkit.audit import Audit, add_readings
 from eventkit.auth import Caller
 from eventkit.clock import Clock
 from eventkit.events import Refusal
@@ -55,12 +56,14 @@ class Counter:
     authority_pem: str
     people: People
     public_url: str
+    audit: Audit
 
     def shown_to(self, who: Caller, prescription_id: str) -> Prescription:
-        """Raises Refusal `not_found` for what is foreign as for what is absent (§31)."""
+        """Raises Refusal `not_found` for what is foreign as for what is absent; what is shown is audited (§31)."""
         found = self.handlers.prescription(prescription_id)
         if not sheets.may_see(who, found):
             raise Refusal("not_found")
+        self.audit.read("prescription", prescription_id, found.facts)
         return found
 
 
@@ -71,6 +74,7 @@ def make_routes(counter: Counter) -> Routes:
     _for_pharmacists(routes, counter)
     _for_patients(routes, counter)
     _for_partners(routes, counter)
+    add_readings(routes, lambda: counter.audit)
     return routes
 
 
@@ -100,6 +104,7 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
                 or caller().has("pharmacist")
             ):
                 raise Refusal("not_found")
+            counter.audit.read("prescriptions", visit_id, care.booked)
             found = counter.handlers.prescriptions(care.prescriptions)
             return {"prescriptions": [sheets.summary(each, staff=_is_staff()) for each in found]}
 
@@ -154,6 +159,8 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
                 raise Refusal("not_found" if caller().has("his") else "not_issued")
             if found.facts.sheet is None:
                 raise Refusal("not_found")
+            if caller().has("his"):
+                counter.audit.read("prescription", prescription_id, found.facts)
             patient = counter.people.patient(found.facts.patient_id)
             doctor = counter.people.doctor(found.facts.doctor_id)
             content = paper.pdf(found, patient, doctor, counter.public_url)
@@ -171,6 +178,7 @@ def _for_everybody(routes: Routes, counter: Counter) -> None:
             found = counter.handlers.prescription(prescription_id)
             if found.signed is None or found.signed.content_sha256 != query["content_sha256"]:
                 raise Refusal("not_found")
+            counter.audit.read("verification", prescription_id, found.signed)
             return sheets.verification(found, counter.handlers.signature_holds(found))
 
 
@@ -335,6 +343,7 @@ def _for_partners(routes: Routes, counter: Counter) -> None:
             found = counter.handlers.prescription(prescription_id)
             if found.issued is None:
                 raise Refusal("not_found")
+            counter.audit.read("prescription", prescription_id, found.facts)
             shown = sheets.sheet(found, staff=True)
             shown.pop("delivery", None)
             return {**shown, "may_settle": found.may_settle_at_desk(counter.clock.now())}

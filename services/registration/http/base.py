@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eventkit.audit import Audit, add_readings
 from eventkit.core import Core
 from eventkit.problems import Catalogue
 from eventkit.web import Routes
@@ -60,3 +61,11 @@ routes = RegistrationRoutes(
 
 def desk() -> Desk:
     return routes.desk
+
+
+def audit() -> Audit:
+    """Called before anything about a patient is answered (§31)."""
+    return routes.desk.core.audit
+
+
+add_readings(routes, audit)

@@ -10,7 +10,7 @@ from flask.views import MethodView
 from eventkit.web import caller, command_request
 from services.registration import schemas
 from services.registration.domain.drafts import Draft
-from services.registration.http.base import desk, routes
+from services.registration.http.base import audit, desk, routes
 
 _CONDITION = ("chief_complaint", "present_illness", "past_history", "allergies", "follow_up", "stable", "emergency")
 _PARTS = {
@@ -28,7 +28,9 @@ class DraftsView(MethodView):
     @routes.refuses("unavailable")
     def get(self) -> ResponseReturnValue:
         """My drafts that were not submitted, the last saved first. A moment behind; one draft read alone is not."""
-        return {"drafts": desk().read_model.drafts_of(caller().subject)}
+        found = desk().read_model.drafts_of(caller().subject)
+        audit().read_list("drafts", ((draft["patient_id"], caller().subject) for draft in found))
+        return {"drafts": found}
 
     @routes.access("patient")
     @routes.arguments(schemas.BeginDraftSchema, example={"patient_id": "5c0e…", **_PARTS})
@@ -53,7 +55,9 @@ class DraftView(MethodView):
     @routes.refuses("not_found", "unavailable")
     def get(self, draft_id: str) -> ResponseReturnValue:
         """A draft as it was saved last; `visit_id` once it was submitted."""
-        return _show(desk().drafts.draft(caller(), draft_id))
+        draft = desk().drafts.draft(caller(), draft_id)
+        audit().read("draft", draft_id, draft)
+        return _show(draft)
 
 
 @routes.route("/drafts/<draft_id>/parts")

@@ -11,7 +11,7 @@ from flask.views import MethodView
 from eventkit.clock import rfc3339
 from eventkit.web import KEY_HEADER
 from services.registration import schemas
-from services.registration.http.base import desk, routes
+from services.registration.http.base import audit, desk, routes
 from services.registration.http.visits import VISIT_EXAMPLE, show
 
 
@@ -28,6 +28,7 @@ class InternalPatientView(MethodView):
     def get(self, patient_id: str) -> ResponseReturnValue:
         """Who a patient is."""
         added = desk().people.patient(patient_id).added
+        audit().read("patient", patient_id, added)
         return {
             "patient_id": added.patient_id,
             "account_id": added.account_id,
@@ -55,6 +56,7 @@ class InternalVisitView(MethodView):
     def get(self, visit_id: str) -> ResponseReturnValue:
         """A visit with what its own services need; `order_id` once it is paid."""
         visit = desk().visits.visit(visit_id)
+        audit().read("visit", visit_id, visit.request)
         shown: dict[str, Any] = {
             **show(visit),
             "account_id": visit.request.account_id,

@@ -13,7 +13,8 @@ from eventkit.events import Refusal
 from eventkit.web import caller, command_request
 from services.registration import schemas
 from services.registration.domain.people import AddPatient, BindCard, Guardian, Patient
-from services.registration.http.base import desk, routes
+from services.registration.events import PhotoAdded
+from services.registration.http.base import audit, desk, routes
 from services.registration.photos import MAX_UPLOAD_BYTES
 
 _PATIENT = {
@@ -31,7 +32,9 @@ class PatientsView(MethodView):
     @routes.refuses("unavailable")
     def get(self) -> ResponseReturnValue:
         """My patients, numbers masked."""
-        return {"patients": [_masked(patient) for patient in desk().people.of_account(caller().subject)]}
+        found = desk().people.of_account(caller().subject)
+        audit().read_list("patients", ((patient.added.patient_id, caller().subject) for patient in found))
+        return {"patients": [_masked(patient) for patient in found]}
 
     @routes.access("patient")
     @routes.arguments(schemas.AddPatientSchema, examples={
@@ -63,7 +66,9 @@ class PatientView(MethodView):
     @routes.refuses("not_found", "unavailable")
     def get(self, patient_id: str) -> ResponseReturnValue:
         """One of my patients, numbers masked."""
-        return _masked(desk().people.patient(patient_id, caller().subject))
+        patient = desk().people.patient(patient_id, caller().subject)
+        audit().read("patient", patient_id, patient.added)
+        return _masked(patient)
 
 
 @routes.route("/patients/<patient_id>/cards")
@@ -114,7 +119,7 @@ class PhotoView(MethodView):
     @routes.refuses("not_found", "unavailable")
     def get(self, photo_id: str) -> Response:
         """The picture as JPEG: for its own account, and for the doctor of a visit that shows it (§31)."""
-        _check_may_see(photo_id)
+        audit().read("photo", photo_id, _visible(photo_id))
         return Response(desk().photos.read(photo_id), mimetype="image/jpeg")
 
 
@@ -127,7 +132,7 @@ class PhotoLinkView(MethodView):
     @routes.refuses("not_found", "unavailable")
     def get(self, photo_id: str) -> ResponseReturnValue:
         """A link to the picture that needs no token and works for five minutes, for whoever may see it (§31)."""
-        _check_may_see(photo_id)
+        audit().read("photo link", photo_id, _visible(photo_id))
         url, seconds = desk().links.link(photo_id)
         return {"url": url, "expires_in": seconds}
 
@@ -140,13 +145,16 @@ class LinkedPhotoView(MethodView):
     def get(self, query: dict[str, Any], photo_id: str) -> Response:
         """The picture behind a link."""
         desk().links.check(photo_id, query["expires"], query["signature"])
+        audit().read("photo", photo_id, desk().people.photo(photo_id))
         return Response(desk().photos.read(photo_id), mimetype="image/jpeg")
 
 
-def _check_may_see(photo_id: str) -> None:
+def _visible(photo_id: str) -> PhotoAdded:
+    """The photo, if the caller may see it. Raises Refusal("not_found")."""
     photo = desk().people.photo(photo_id)
     if not (caller().has("patient") and photo.account_id == caller().subject) and not _shown_to_doctor(photo_id):
         raise Refusal("not_found")
+    return photo
 
 
 def _shown_to_doctor(photo_id: str) -> bool:

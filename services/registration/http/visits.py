@@ -15,7 +15,7 @@ from eventkit.web import KEY_HEADER, caller, command_request
 from services.registration import schemas
 from services.registration.domain.people import full_years
 from services.registration.domain.visits import BookVisit, Visit
-from services.registration.http.base import desk, routes
+from services.registration.http.base import audit, desk, routes
 
 VISIT_EXAMPLE = {
     "visit_id": "c0a8…", "state": "booked", "patient_id": "5c0e…", "doctor_id": "doctor-shen",
@@ -36,7 +36,9 @@ class VisitsView(MethodView):
     @routes.refuses("unavailable")
     def get(self) -> ResponseReturnValue:
         """The order centre: my visits, the latest first (§17). A moment behind; one visit read alone is not."""
-        return {"visits": desk().read_model.visits_of(caller().subject)}
+        found = desk().read_model.visits_of(caller().subject)
+        audit().read_list("visits", ((visit["patient_id"], caller().subject) for visit in found))
+        return {"visits": found}
 
     @routes.access("patient")
     @routes.arguments(schemas.BookVisitSchema, example={
@@ -73,7 +75,9 @@ class VisitView(MethodView):
     @routes.refuses("not_found", "unavailable")
     def get(self, visit_id: str) -> ResponseReturnValue:
         """One visit, for its account and its doctor."""
-        return show(desk().visits.visit_of(caller(), visit_id))
+        visit = desk().visits.visit_of(caller(), visit_id)
+        audit().read("visit", visit_id, visit.request)
+        return show(visit)
 
 
 @routes.route("/visits/<visit_id>/condition")
@@ -90,6 +94,7 @@ class ConditionView(MethodView):
         described, patient = visit.described, desk().people.patient(visit.request.patient_id).added
         if described is None or patient.birth_date is None:
             raise Refusal("not_found")
+        audit().read("condition", visit_id, visit.request)
         return {
             "visit_id": visit_id,
             "patient": {

@@ -9,7 +9,7 @@ from flask.views import MethodView
 
 from eventkit.web import caller, command_request
 from services.registration import schemas
-from services.registration.http.base import desk, routes
+from services.registration.http.base import audit, desk, routes
 
 
 @routes.route("/sessions/<session_id>/waiting")
@@ -22,7 +22,9 @@ class WaitingView(MethodView):
     @routes.refuses("unavailable")
     def get(self, session_id: str) -> ResponseReturnValue:
         """Where my patients stand in the waiting list, and which slot is offered to them."""
-        return {"entries": desk().waiting.mine(caller(), session_id)}
+        found = desk().waiting.mine(caller(), session_id)
+        audit().read_list("waiting", ((entry["patient_id"], caller().subject) for entry in found))
+        return {"entries": found}
 
     @routes.access("patient")
     @routes.arguments(schemas.JoinWaitingSchema, example={"patient_id": "5c0e…"})

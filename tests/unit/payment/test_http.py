@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from eventkit.audit import Audit, MemoryTrail
 from eventkit.auth import Caller
 from eventkit.web import create_app
 from services.payment.http import Parts, routes_for
@@ -30,7 +31,9 @@ class Shop:
         self.world = World()
         self.notice: Any = None
         self.world.provider.notice = self._notice  # type: ignore[method-assign, assignment]
-        parts = Parts(self.world.handlers, self.world.checkout, self.world.provider, self.world.views)  # type: ignore[arg-type]
+        self.trail = MemoryTrail()
+        audit = Audit(self.trail, self.world.clock)
+        parts = Parts(self.world.handlers, self.world.checkout, self.world.provider, self.world.views, audit)  # type: ignore[arg-type]
         app = create_app("payment", [routes_for(parts)], AnyToken(), lambda: (True, {}), str)  # type: ignore[arg-type]
         self.client: FlaskClient = app.test_client()
 

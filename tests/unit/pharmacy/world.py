@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from flask import Flask
 
+from eventkit.audit import Audit, MemoryTrail
 from eventkit.auth import Caller, InvalidToken
 from eventkit.clock import FixedClock
 from eventkit.contracts import contracts
@@ -95,7 +96,11 @@ class World:
             patient=lambda patient_id: Person("张秀英", "female", date(1968, 3, 2)), doctor=lambda doctor_id: "沈怀远"
         )
         self.shelf: dict[str, int] | None = dict.fromkeys(catalogue.drugs(), 10_000)
-        self.counter = Counter(self.handlers, queue, self.courier, self.clock, lambda codes: self.shelf, "PEM", people, "https://fuzhen.example")
+        self.trail = MemoryTrail()
+        self.counter = Counter(
+            self.handlers, queue, self.courier, self.clock, lambda codes: self.shelf, "PEM", people,
+            "https://fuzhen.example", Audit(self.trail, self.clock),
+        )  # fmt: skip
         self._numbers = iter(range(1_000_000))
 
     # --- what is done ---

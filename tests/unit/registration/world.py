@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from eventkit.audit import Audit, MemoryTrail
 from eventkit.calls import Peer, PeerRefused
 from eventkit.clock import FixedClock
 from eventkit.contracts import contracts
@@ -183,8 +184,11 @@ class World:
         self.backend, self.clock, self.sealer = RacingBackend(), FixedClock(NOW), PlainSealer()
         self.his, self.eligibility, self.sms, self.photos = FakeHis(), FakeEligibility(), FakeSms(), FakePhotos()
         self.store = Store(self.backend, registry, self.sealer, self.clock)
+        self.trail = MemoryTrail()
         vault = SimpleNamespace(blind=lambda purpose, value: hashlib.sha256(f"{purpose}{value}".encode()).hexdigest())
-        core = cast(Core, SimpleNamespace(store=self.store, clock=self.clock, vault=vault))
+        core = cast(Core, SimpleNamespace(
+            store=self.store, clock=self.clock, vault=vault, audit=Audit(self.trail, self.clock),
+        ))
         directory, notice = read_directory(), Notice(NOTICE, "# 服务须知")
         self.issuer = TokenIssuer(KEY, "https://fuzhen.example")
         self.devices = FakeDevices()
