@@ -10,7 +10,7 @@ from types import FrameType
 from eventkit.core import Core
 from eventkit.main import Service, Work, main
 from eventkit.web import Routes
-from services.consult import live
+from services.consult import fhir, live
 from services.consult.events import registry
 from services.consult.handlers import Handlers
 from services.consult.http import routes_for
@@ -23,7 +23,7 @@ from services.consult.read_model import Consults
 def web(core: Core) -> Sequence[Routes]:
     routes = routes_for(core)
     _close_when_stopping(routes.desk.hub)
-    return [routes]
+    return [routes, fhir.make_routes(core.store, core.audit)]
 
 
 def _close_when_stopping(hub: live.Hub) -> None:

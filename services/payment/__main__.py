@@ -10,6 +10,7 @@ from eventkit.core import Core
 from eventkit.main import Service, Work, main
 from eventkit.signing import partner_secret
 from eventkit.web import Routes
+from services.payment import fhir
 from services.payment.checkout import Checkout
 from services.payment.events import registry
 from services.payment.handlers import Handlers
@@ -47,7 +48,9 @@ def insurer(core: Core) -> InsurerAdapter:
 def routes(core: Core) -> list[Routes]:
     handlers, wechatpay = Handlers(core), provider(core)
     checkout = Checkout(handlers, wechatpay, core.service("registration"))
-    return [routes_for(Parts(handlers, checkout, wechatpay, ReadModel(core.database), core.audit))]
+    read_model = ReadModel(core.database)
+    parts = Parts(handlers, checkout, wechatpay, read_model, core.audit)
+    return [routes_for(parts), fhir.make_routes(handlers, read_model, core.audit)]
 
 
 def work(core: Core) -> Work:

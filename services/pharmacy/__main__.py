@@ -8,7 +8,7 @@ from eventkit.core import Core
 from eventkit.main import Service, Work, main
 from eventkit.signing import partner_secret
 from eventkit.web import Routes
-from services.pharmacy import catalogue, policies, read_model
+from services.pharmacy import catalogue, fhir, policies, read_model
 from services.pharmacy.authority import Authority
 from services.pharmacy.courier import CourierApi
 from services.pharmacy.events import registry
@@ -57,7 +57,7 @@ def routes(core: Core) -> list[Routes]:
         core.env.str("FUZHEN_PUBLIC_URL"),
         core.audit,
     )
-    return [make_routes(counter)]
+    return [make_routes(counter), fhir.make_routes(counter.handlers, core.audit)]
 
 
 def work(core: Core) -> Work:

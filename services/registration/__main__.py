@@ -9,6 +9,7 @@ from eventkit.core import Core
 from eventkit.main import Service, Work, main
 from eventkit.settings import existing_file
 from eventkit.web import Routes
+from services.registration import fhir
 from services.registration.devices import Devices, DeviceVerifier
 from services.registration.directory import SAMPLE, Directory, read_directory
 from services.registration.events import registry
@@ -64,7 +65,8 @@ def routes(core: Core) -> Sequence[Routes]:
         waiting=WaitingLists(core),
         read_model=ReadModel(core.database),
     )
-    return [http_routes]
+    desk = http_routes.desk
+    return [http_routes, fhir.make_routes(desk.visits, desk.sessions, desk.people, core.audit)]
 
 
 def work(core: Core) -> Work:
