@@ -148,6 +148,11 @@ def fitting_body(operation: Operation, ids: dict[str, str], family: Family) -> A
     return body
 
 
+def is_led_to_by_an_id(operation: Operation) -> bool:
+    """Not so: a sheet is verified by its own hash, and of whom nobody has read there are no readings."""
+    return not operation.path.endswith(("/verification", "/readings"))
+
+
 def speaks_of_somebody(operation: Operation) -> bool:
     return bool(operation.names) or str(operation) in ("POST /api/registration/visits", "POST /api/registration/drafts")
 

@@ -23,7 +23,7 @@ from devstack.story.cast import log_in_as, tongue_photo
 from devstack.story.stage import Stage
 from eventkit.ids import new_id
 from tests.e2e.doors import NOT_IN_THIS_STACK, Answer, Door, Operation, at_once, doors, operations
-from tests.e2e.families import Family, fitting_body, speaks_of_somebody
+from tests.e2e.families import Family, fitting_body, is_led_to_by_an_id, speaks_of_somebody
 
 Families = tuple[Family, Family]
 OPERATIONS = operations()
@@ -230,7 +230,7 @@ def test_own_is_there(knocks: list[Knock], families: Families) -> None:
     own = [
         k for k in knocks
         if k.operation.roles and speaks_of_somebody(k.operation) and k.whose is not None and k.may and k.is_own
-        and theirs >= set(k.operation.names)
+        and theirs >= set(k.operation.names) and is_led_to_by_an_id(k.operation)
     ]  # fmt: skip
     wrong = [
         str(k)
