@@ -76,6 +76,7 @@ def run(processor: Processor[Any]) -> None:
 def build(processor: Processor[Any], settings: StreamSettings, known: Contracts) -> tuple[App, Engine]:
     folder = settings.data / processor.app_id
     folder.mkdir(parents=True, exist_ok=True)
+    member = _member(folder)
     engine = Engine(processor, known, lambda: (make_producer(settings.kafka), Reader(settings.kafka)))
     app = App(
         processor.app_id,
@@ -84,7 +85,7 @@ def build(processor: Processor[Any], settings: StreamSettings, known: Contracts)
         datadir=str(folder),
         autodiscover=False,
         web_enabled=False,
-        canonical_url=f"http://127.0.0.1:{settings.port}",
+        canonical_url=f"http://{member}:{settings.port}",  # nobody calls it, but Faust tells workers apart by it
         topic_partitions=processor.partitions,
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -95,7 +96,7 @@ def build(processor: Processor[Any], settings: StreamSettings, known: Contracts)
         broker_heartbeat_interval=SESSION_SECONDS / 3,
         broker_request_timeout=40,
         broker_rebalance_timeout=REBALANCE_SECONDS,
-        consumer_group_instance_id=f"{processor.app_id}-{_member(folder)}",
+        consumer_group_instance_id=f"{processor.app_id}-{member}",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=128 * 1024,
     )

@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 import orjson
 
-from devstack import places
+from devstack import places, ports
 from devstack.stack import Stack
 from tests.chaos.processors import Plan, campaign
 
@@ -31,7 +31,7 @@ def processors(options: dict[str, str]) -> int:
         kafka = os.environ.get("FUZHEN_KAFKA")
         kill_broker: Callable[[], None] = lambda: None  # noqa: E731
         if not kafka:
-            stack = Stack(folder / "stack").start(only=["kafka"], wipe=True)
+            stack = Stack(folder / "stack", ports.free_base()).start(only=["kafka"], wipe=True)
             running.enter_context(stack)
             kafka, kill_broker = stack.kafka, lambda: stack.kill("kafka")
         plan = Plan(kafka, folder / "run", mode=options.get("mode", "guarded"), kill_broker=kill_broker, **numbers)

@@ -26,7 +26,6 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from rocksdict import AccessType, Options, Rdict
 
-from devstack import ports
 from eventkit.contracts import Contracts
 from eventkit.envelope import Envelope, sequence
 from eventkit.reconcile import Reconciler
@@ -107,13 +106,13 @@ def counted(stream: str, version: int, account: str, amount_fen: int) -> Envelop
 class Worker:
     """One worker process and its restarter."""
 
-    def __init__(self, plan: Plan, number: int, run: str, port: int) -> None:
+    def __init__(self, plan: Plan, number: int, run: str) -> None:
         self._plan = plan
         self.data = plan.folder / f"data-{number}"
         self.log = plan.folder / f"worker-{number}.log"
         self._environment = {
             **os.environ, "FUZHEN_KAFKA": plan.kafka, "FUZHEN_DATA": str(self.data), "CHAOS_RUN": run,
-            "FUZHEN_PORT": str(port), "FUZHEN_EVENTS": str(plan.folder / "events"),
+            "FUZHEN_PORT": "0", "FUZHEN_EVENTS": str(plan.folder / "events"),
         }
         self.exits: Counter[str] = Counter()
         self.started = 0.0
@@ -163,8 +162,7 @@ class Campaign:
         plan, report = self._plan, self.report
         await prepare(plan.kafka, plan.folder / "events", self._processor)
         began = time.monotonic()
-        base = ports.free_base()
-        self._workers = [Worker(plan, number, self._run, base + number) for number in range(plan.workers)]
+        self._workers = [Worker(plan, number, self._run) for number in range(plan.workers)]
         stop_load = asyncio.Event()
         load = asyncio.create_task(self._load(stop_load))
         beside = [asyncio.create_task(self._observe()), asyncio.create_task(self._restart())]

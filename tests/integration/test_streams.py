@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,6 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from devstack import ports
 from eventkit.contracts import Contracts
 from eventkit.reconcile import Reconciler, Report
 from eventkit.relay import make_producer
@@ -50,7 +50,7 @@ class Rig:
     def start(self, module: str = "tests.chaos.totals", **settings: str | None) -> subprocess.Popen[bytes]:
         environment: dict[str, str | None] = {
             **os.environ, "FUZHEN_KAFKA": self.kafka, "FUZHEN_DATA": str(self.folder / "data"), "CHAOS_RUN": self.run,
-            "FUZHEN_PORT": str(ports.free_base()), "FUZHEN_EVENTS": str(self.folder / "events"), **settings,
+            "FUZHEN_PORT": "0", "FUZHEN_EVENTS": str(self.folder / "events"), **settings,
         }
         process = subprocess.Popen(
             [sys.executable, "-m", module, "guarded"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -131,7 +131,8 @@ def test_bad_records_go_to_the_dead_letters_and_a_quiet_end_commits(rig: Rig) ->
 
 
 def test_health_tells_lag_and_progress(rig: Rig) -> None:
-    port = ports.free_base()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     rig.send(rig.processor.sources[1], *events(1, 2, 3, stream="mark-a1"))
     rig.start(FUZHEN_PORT=str(port))
 
