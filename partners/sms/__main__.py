@@ -1,4 +1,4 @@
-"""python -m partners.sms: a text message provider whose phones can be looked into."""
+"""python -m partners.sms: a provider of text messages and WeChat template messages, whose phones can be looked into."""
 
 from partners.front import secret
 from partners.kit import data_file, serve

@@ -18,6 +18,7 @@ from services.registration.handlers.booking import Booking
 from services.registration.handlers.drafts import Drafts
 from services.registration.handlers.messages import Messages
 from services.registration.handlers.people import People
+from services.registration.handlers.preferences import Preferences
 from services.registration.handlers.sessions import Sessions
 from services.registration.handlers.visits import Visits
 from services.registration.handlers.waiting import WaitingLists
@@ -27,7 +28,7 @@ from services.registration.jobs import jobs
 from services.registration.links import PhotoLinks
 from services.registration.login import LoginCodes
 from services.registration.notice import read_notice
-from services.registration.partners import His, Sms
+from services.registration.partners import His, Sms, Wechat
 from services.registration.photos import PhotoFiles
 from services.registration.policies import inboxes
 from services.registration.read_model import ReadModel
@@ -55,6 +56,7 @@ def routes(core: Core) -> Sequence[Routes]:
             core, directory, LoginCodes(core.database, core.vault), devices, issuer, clients, Sms(env)
         ),
         devices=devices,
+        preferences=Preferences(core),
         people=people,
         photos=photos,
         links=PhotoLinks(core.vault),
@@ -71,9 +73,9 @@ def routes(core: Core) -> Sequence[Routes]:
 
 def work(core: Core) -> Work:
     visits = Visits(core)
-    messages, read_model = Messages(core, visits), ReadModel(core.database)
+    messages, read_model = Messages(core, visits, Preferences(core)), ReadModel(core.database)
     return Work(
-        jobs=jobs(visits, WaitingLists(core), messages, Sms(core.env)),
+        jobs=jobs(visits, WaitingLists(core), messages, Sms(core.env), Wechat(core.env)),
         views=[read_model.sessions_view, read_model.visits_view, read_model.drafts_view],
         inboxes=inboxes(visits, messages),
     )

@@ -9,10 +9,11 @@ from eventkit.events import Refusal, Registry, personal
 
 __all__ = [
     "AccountOpened", "CardBound", "ClaimReleased", "DiaryCleared", "DiaryEntered", "DraftSaved", "DraftSubmitted",
-    "HoldUnpaid", "MessageGivenUp", "MessagePlanned", "MessageSent", "OfferEnded", "PatientAdded", "PatientLinked",
-    "PhoneTaken", "PhotoAdded", "Refusal", "SessionCancelled", "SessionOpened", "Slot", "SlotClosed", "SlotHeld",
-    "SlotOffered", "SlotReleased", "SlotSold", "VisitAccepted", "VisitBooked", "VisitClaimed", "VisitDescribed",
-    "VisitFinished", "VisitLapsed", "VisitRequested", "VisitWithdrawn", "WaitingJoined", "WaitingLeft", "registry",
+    "HoldUnpaid", "MessageDelayed", "MessageGivenUp", "MessagePlanned", "MessageSent", "OfferEnded", "OrderClosed",
+    "PatientAdded", "PatientLinked", "PhoneTaken", "PhotoAdded", "PreferencesSet", "Refusal", "SessionCancelled",
+    "SessionOpened", "Slot", "SlotClosed", "SlotHeld", "SlotOffered", "SlotReleased", "SlotSold", "VisitAccepted",
+    "VisitBooked", "VisitClaimed", "VisitDescribed", "VisitFinished", "VisitLapsed", "VisitRequested",
+    "VisitWithdrawn", "WaitingJoined", "WaitingLeft", "registry",
 ]
 
 registry = Registry("registration")
@@ -37,6 +38,18 @@ class PhoneTaken:
 class AccountOpened:
     account_id: str
     phone: str | None = personal()
+
+
+@registry.event("PreferencesSet", person="account_id")
+@dataclass(frozen=True, slots=True)
+class PreferencesSet:
+    """In which language the account is told, and where: sms, wechat. `wechat_openid` is who they are to the hospital's
+    own WeChat account."""
+
+    account_id: str
+    language: str
+    channel: str
+    wechat_openid: str | None = personal()
 
 
 @registry.event("PatientLinked")
@@ -371,13 +384,14 @@ class ClaimReleased:
     visit_id: str
 
 
-# --- text messages: stream message-<id>
+# --- messages to patients: streams message-<id>, order-<prescription id>
 
 
 @registry.event("MessagePlanned")
 @dataclass(frozen=True, slots=True)
 class MessagePlanned:
-    """`cause` is the id of the event that is told, and the number under which the SMS partner takes it once."""
+    """`cause` is the event that is told and what of it is told, the number under which the provider takes it once.
+    Language and channel are what the account wished when this was planned. `at_once`: also in quiet hours."""
 
     message_id: str
     cause: str
@@ -385,12 +399,27 @@ class MessagePlanned:
     visit_id: str
     template: str
     params: dict[str, str]
+    language: str = "zh"
+    channel: str = "sms"
+    at_once: bool = False
+
+
+@registry.event("MessageDelayed")
+@dataclass(frozen=True, slots=True)
+class MessageDelayed:
+    """It could not go out before quiet hours began."""
+
+    message_id: str
+    until: datetime
 
 
 @registry.event("MessageSent")
 @dataclass(frozen=True, slots=True)
 class MessageSent:
+    """`channel` is the one it really went by."""
+
     message_id: str
+    channel: str = "sms"
 
 
 @registry.event("MessageGivenUp")
@@ -400,3 +429,11 @@ class MessageGivenUp:
 
     message_id: str
     reason: str
+
+
+@registry.event("OrderClosed")
+@dataclass(frozen=True, slots=True)
+class OrderClosed:
+    """A prescription needs no payment any more: paid, settled at the desk, or void. Nobody is reminded of it."""
+
+    prescription_id: str

@@ -1,4 +1,5 @@
-"""The HIS and the SMS provider, as `partners/` speaks them: signed REST, a secret each in FUZHEN_SECRETS/clients."""
+"""The HIS, and who carries messages by SMS and WeChat, as `partners/` speaks them: signed REST, secrets in
+FUZHEN_SECRETS/clients."""
 
 from __future__ import annotations
 
@@ -39,7 +40,21 @@ class Sms:
     def __init__(self, env: Env) -> None:
         self._peer = Peer("sms", env.str("FUZHEN_SMS_URL"), headers=signed_with(partner_secret(env, "sms-api")))
 
-    def send(self, request_id: str, phone: str, template: str, params: dict[str, str]) -> None:
+    def send(self, request_id: str, phone: str, template: str, params: dict[str, str], text: str) -> None:
         """Accepted once per `request_id`, however often it is sent. Raises Unanswered, PeerRefused."""
-        message = {"request_id": request_id, "phone": phone, "template": template, "params": params}
+        message = {"request_id": request_id, "phone": phone, "template": template, "params": params, "text": text}
         self._peer.post("/messages", message, repeatable=True)
+
+
+class Wechat:
+    """Template messages of the hospital's official account."""
+
+    def __init__(self, env: Env) -> None:
+        url = env.str("FUZHEN_WECHAT_URL", env.str("FUZHEN_SMS_URL"))
+        self._peer = Peer("wechat", url, headers=signed_with(partner_secret(env, "sms-api")))
+
+    def send(self, request_id: str, openid: str, template: str, params: dict[str, str], text: str) -> None:
+        """Accepted once per `request_id`. Raises Unanswered; PeerRefused, so for who no longer follows the account."""
+        data = {name: {"value": value} for name, value in {**params, "text": text}.items()}
+        message = {"client_msg_id": request_id, "touser": openid, "template_id": template, "data": data}
+        self._peer.post("/wechat/templates", message, repeatable=True)

@@ -12,6 +12,8 @@ from services.registration.handlers.visits import Visits
 POLICIES = "registration.policies"
 NOTICES = "registration.notices"
 VISIT_FEE = "visit_fee"
+PRESCRIPTION = "prescription"
+OUT_FOR_DELIVERY = "out_for_delivery"
 
 
 def inboxes(visits: Visits, messages: Messages) -> Mapping[str, Mapping[str, Handler]]:
@@ -60,6 +62,21 @@ def _notices(messages: Messages) -> Mapping[str, Handler]:
             request_for(NOTICES, envelope), envelope, f"{template}.{envelope.data['reason']}"
         )
 
+    def session_cancelled(envelope: Envelope) -> None:
+        """§29; each of its visits is told by VisitWithdrawn."""
+        messages.end_waiting(request_for(NOTICES, envelope), envelope)
+
+    def closed(envelope: Envelope) -> None:
+        """§23: of a visit's fee nobody is reminded."""
+        data = envelope.data
+        if data.get("kind", PRESCRIPTION) == PRESCRIPTION:
+            messages.close_order(request_for(NOTICES, envelope), data["prescription_id"])
+
+    def parcel_moved(envelope: Envelope) -> None:
+        """§21: of its way only the last part asks for something."""
+        if envelope.data["status"] == OUT_FOR_DELIVERY:
+            tell("parcel_out")(envelope)
+
     def refunded(envelope: Envelope) -> None:
         amount = envelope.data["amount_fen"]
         yuan = f"{amount // 100}.{amount % 100:02d}"
@@ -69,5 +86,16 @@ def _notices(messages: Messages) -> Mapping[str, Handler]:
         "VisitBooked": tell("visit_booked"),
         "VisitLapsed": tell_reason("visit_lapsed"),
         "VisitWithdrawn": tell_reason("visit_withdrawn"),
+        "SessionCancelled": session_cancelled,
+        "ConsultAccepted": tell("doctor_accepted"),
         "RefundSucceeded": refunded,
+        "PrescriptionIssued": lambda envelope: messages.open_order(request_for(NOTICES, envelope), envelope),
+        "PrescriptionVoided": closed,
+        "PrescriptionExpired": tell("order_expired"),
+        "PaymentCaptured": closed,
+        "OrderSettledOffline": closed,
+        "ParcelHandedOver": tell("parcel_handed_over"),
+        "ParcelMoved": parcel_moved,
+        "ParcelDelivered": tell("parcel_delivered"),
+        "ParcelReturned": tell("parcel_returned"),
     }

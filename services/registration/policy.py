@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from typing import TypeVar
 
 
@@ -35,6 +35,17 @@ class Tariff:
 
 
 @dataclass(frozen=True, slots=True)
+class QuietHours:
+    """Asia/Shanghai, over midnight: from `begins` until before `ends` nobody is woken by what can wait. `after_the_day`
+    is how long after a visit's day its withdrawal is still told at once."""
+
+    valid_from: date
+    begins: time
+    ends: time
+    after_the_day: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Entrance:
     """§6; `qr_content` is what its QR code says."""
 
@@ -57,7 +68,7 @@ class LoginLimits:
     device_unused: timedelta = timedelta(days=30)  # how long a device stays logged in without being used
 
 
-Dated = TypeVar("Dated", Policy, Tariff)
+Dated = TypeVar("Dated", Policy, Tariff, QuietHours)
 
 POLICIES = (
     Policy(
@@ -79,6 +90,11 @@ TARIFFS = tuple(
     Tariff(date(2024, 1, 1), INTERNET, title, 50_00) for title in ("ordinary", "associate_chief", "chief", "renowned")
 )
 
+QUIET_HOURS = (
+    QuietHours(valid_from=date(2024, 1, 1), begins=time(22), ends=time(7), after_the_day=timedelta(hours=1)),
+)
+REMIND_BEFORE = timedelta(days=1)  # an order that is not paid is told of again so long before it ends (§23)
+
 ENTRANCES = (
     Entrance("official_account", "微信公众号", "WeChat official account", "https://fuzhen.example/e/official-account"),
     Entrance("mini_program", "微信小程序", "WeChat mini-program", "https://fuzhen.example/e/mini-program"),
@@ -96,6 +112,11 @@ def policy_on(day: date, policies: Sequence[Policy] = POLICIES) -> Policy:
 def fee_on(day: date, channel: str, title: str, tariffs: Sequence[Tariff] = TARIFFS) -> int:
     """§12: fen. Raises LookupError for a title that has no tariff yet."""
     return _last(day, [tariff for tariff in tariffs if (tariff.channel, tariff.title) == (channel, title)]).fee_fen
+
+
+def quiet_on(day: date, hours: Sequence[QuietHours] = QUIET_HOURS) -> QuietHours:
+    """Raises LookupError before the first row."""
+    return _last(day, hours)
 
 
 def _last(day: date, rows: Sequence[Dated]) -> Dated:

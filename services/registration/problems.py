@@ -18,6 +18,11 @@ PROBLEMS = (
             "请用手机验证码重新登录。", "Log in again with a code."),
     Problem("client_unknown", 401, "客户端身份验证失败。", "The client id or secret is wrong.",
             "请检查客户端凭据。", "Check the client's credentials."),
+    # --- how an account is told
+    Problem("wechat_unlinked", 422, "尚未关联微信,无法通过微信接收通知。",
+            "No WeChat identity is known, so nothing can be told by WeChat.",
+            "请先在微信中打开本院公众号或小程序,或改用短信。",
+            "Open the hospital's account in WeChat first, or choose text messages."),
     # --- patients and cards (§7, §8, §26)
     Problem("id_number_wrong", 422, "证件号码不正确。", "This is not a valid number of such a document.",
             "请核对证件类型和号码后重新填写。", "Check the document's kind and number and enter them again."),

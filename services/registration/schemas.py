@@ -7,6 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from services.registration.domain.people import DOCUMENTS, RELATIONS, RESIDENT_ID, SEXES
+from services.registration.notifications import CHANNELS, LANGUAGES
 from services.registration.policy import ENTRANCES, POLICIES
 
 CARD_NUMBER_KINDS = ("visit_card", "insurance_card")
@@ -102,6 +103,21 @@ class DevicesSchema(Schema):
 
 class DeviceRevokedSchema(Schema):
     device_id = fields.String()
+
+
+class SetPreferencesSchema(Schema):
+    language = fields.String(required=True, validate=validate.OneOf(LANGUAGES))
+    channel = fields.String(required=True, validate=validate.OneOf(CHANNELS))
+    wechat_openid = fields.String(
+        load_default=None, validate=validate.Regexp(r"^[0-9A-Za-z_-]{28}\Z"),
+        metadata={"description": "who they are to the hospital's official account; stays as it is when not given"},
+    )
+
+
+class PreferencesSchema(Schema):
+    language = fields.String()
+    channel = fields.String()
+    wechat_linked = fields.Boolean()
 
 
 class RevokedDevicesSchema(Schema):

@@ -12,6 +12,7 @@ from services.registration.devices import Devices, Login
 from services.registration.directory import Directory
 from services.registration.events import AccountOpened, PhoneTaken
 from services.registration.login import LoginCodes
+from services.registration.notifications import LANGUAGES, wording
 from services.registration.partners import Sms
 from services.registration.policy import LOGIN
 from services.registration.tokens import LIFETIME_SECONDS, Clients, TokenIssuer
@@ -54,7 +55,9 @@ class Accounts:
         Raises Refusal("too_many_codes" | "login_locked"), Unanswered."""
         code = self._codes.issue(phone)
         minutes = str(int(LOGIN.valid.total_seconds() // 60))
-        self._sms.send(f"login-{new_id()}", phone, "login_code", {"code": code, "minutes": minutes})
+        params = {"code": code, "minutes": minutes}
+        text = " ".join(wording("login_code", language, params) for language in LANGUAGES)  # who it is shows later
+        self._sms.send(f"login-{new_id()}", phone, "login_code", params, text)
         return int(LOGIN.valid.total_seconds())
 
     def log_in(self, phone: str, code: str, correlation_id: str, device: str = "") -> Token:

@@ -14,6 +14,7 @@ from services.registration.handlers.accounts import Accounts
 from services.registration.handlers.booking import Booking
 from services.registration.handlers.drafts import Drafts
 from services.registration.handlers.people import People
+from services.registration.handlers.preferences import Preferences
 from services.registration.handlers.sessions import Sessions
 from services.registration.handlers.visits import Visits
 from services.registration.handlers.waiting import WaitingLists
@@ -35,6 +36,7 @@ class Desk:
     issuer: TokenIssuer
     accounts: Accounts
     devices: Devices
+    preferences: Preferences
     people: People
     photos: PhotoFiles
     links: PhotoLinks

@@ -31,6 +31,7 @@ from services.registration.handlers.booking import Booking
 from services.registration.handlers.drafts import Drafts
 from services.registration.handlers.messages import Messages
 from services.registration.handlers.people import People
+from services.registration.handlers.preferences import Preferences
 from services.registration.handlers.sessions import SessionPlan, Sessions
 from services.registration.handlers.visits import Visits
 from services.registration.handlers.waiting import WaitingLists
@@ -39,7 +40,7 @@ from services.registration.jobs import jobs
 from services.registration.links import PhotoLinks
 from services.registration.login import LoginCodes
 from services.registration.notice import Notice
-from services.registration.partners import His, Sms
+from services.registration.partners import His, Sms, Wechat
 from services.registration.photos import PhotoFiles
 from services.registration.policies import inboxes
 from services.registration.read_model import ReadModel
@@ -96,11 +97,15 @@ class FakeEligibility:
 class FakeSms:
     def __init__(self) -> None:
         self.sent: dict[str, tuple[str, str, dict[str, str]]] = {}
+        self.texts: list[str] = []
         self.failure: Exception | None = None
 
-    def send(self, request_id: str, phone: str, template: str, params: dict[str, str]) -> None:
+    def send(self, request_id: str, phone: str, template: str, params: dict[str, str], text: str) -> None:
+        """`phone` is an openid where this stands for WeChat."""
         if self.failure:
             raise self.failure
+        if request_id not in self.sent:
+            self.texts.append(text)
         self.sent[request_id] = (phone, template, params)
 
 
@@ -182,7 +187,8 @@ class FakeReadModel:
 class World:
     def __init__(self) -> None:
         self.backend, self.clock, self.sealer = RacingBackend(), FixedClock(NOW), PlainSealer()
-        self.his, self.eligibility, self.sms, self.photos = FakeHis(), FakeEligibility(), FakeSms(), FakePhotos()
+        self.his, self.eligibility, self.photos = FakeHis(), FakeEligibility(), FakePhotos()
+        self.sms, self.wechat = FakeSms(), FakeSms()
         self.store = Store(self.backend, registry, self.sealer, self.clock)
         self.trail = MemoryTrail()
         vault = SimpleNamespace(blind=lambda purpose, value: hashlib.sha256(f"{purpose}{value}".encode()).hexdigest())
@@ -199,7 +205,8 @@ class World:
         self.drafts = Drafts(core, self.people, self.booking)
         self.visits = Visits(core)
         self.waiting = WaitingLists(core)
-        self.messages = Messages(core, self.visits)
+        self.preferences = Preferences(core)
+        self.messages = Messages(core, self.visits, self.preferences)
         self.desk = Desk(
             core=core, directory=directory, notice=notice, issuer=self.issuer,
             accounts=Accounts(
@@ -207,12 +214,15 @@ class World:
                 self.clients(), cast(Sms, self.sms),
             ),
             devices=cast(Devices, self.devices),
+            preferences=self.preferences,
             people=self.people, photos=cast(PhotoFiles, self.photos), links=PhotoLinks(core.vault),
             sessions=self.sessions, booking=self.booking,
             drafts=self.drafts,
             visits=self.visits, waiting=self.waiting, read_model=cast(ReadModel, FakeReadModel(self)),
         )
-        self._jobs = jobs(self.visits, self.waiting, self.messages, cast(Sms, self.sms))
+        self._jobs = jobs(
+            self.visits, self.waiting, self.messages, cast(Sms, self.sms), cast(Wechat, self.wechat)
+        )
         self._inboxes = inboxes(self.visits, self.messages)
         self._keys = 0
 
