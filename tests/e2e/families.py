@@ -141,7 +141,7 @@ def fitting_body(operation: Operation, ids: dict[str, str], family: Family) -> A
             "session_id": family.session.session_id, "slot_id": family.session.slots[0],  # which is taken
             "notice_version": family.api.get("/api/registration/notice").json()["version"],
         }  # fmt: skip
-    if str(operation) == "POST /api/registration/drafts":
+    if str(operation) in ("POST /api/registration/drafts", "POST /api/registration/sessions/{session_id}/waiting"):
         body = {**body, "patient_id": ids["patient_id"]}
     if str(operation) == "POST /api/registration/sessions":
         body = {**body, "starts_at": "2026-01-05T08:00:00+08:00", "ends_at": "2026-01-05T12:00:00+08:00"}

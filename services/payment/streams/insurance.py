@@ -10,16 +10,17 @@ from eventkit.envelope import Envelope
 from eventkit.streams import Output, Processor
 
 _TYPE = "org.fuzhen.payment.{}.v1"
+LAPSED, CLOSED = "OfflineSettlementLapsed", "OfflineSettlementClosed"
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The desk's offer for one prescription. `ended`: it is paid online or expired. `settlement`: the desk has settled.
-    The prescription and its order stand on different topics: either may be seen first."""
+    """The desk's offer for one prescription. `ends` is what became of it in the order of the order's own topic, each
+    with its settlement if it has one. The prescription stands on another topic and may be seen first or last: what
+    is told in the end is the same."""
 
     until: str = ""
-    ended: bool = False
-    settlement: str = ""
+    ends: tuple[tuple[str, str], ...] = ()
     told: tuple[str, ...] = ()
 
 
@@ -38,14 +39,12 @@ def derive(state: Insurance | None, event: Envelope) -> tuple[Insurance, list[Ou
             return insurance, _reversed(data)
         case "PrescriptionIssued" if data["card_kind"] == "beijing_insured":
             return _offer(insurance, data, until=data["valid_until"])
-        case "PrescriptionExpired":
-            return _offer(insurance, data, ended=True)
         case "PaymentExpired" if data["kind"] == "prescription":
-            return _offer(insurance, data, ended=True)
+            return _offer(insurance, data, end=(LAPSED, ""))
         case "PaymentCaptured" if data["kind"] == "prescription" and not data["late"]:
-            return _offer(insurance, data, ended=True)
+            return _offer(insurance, data, end=(LAPSED, ""))
         case "OrderSettledOffline":
-            return _offer(insurance, data, settlement=data["settlement_id"])
+            return _offer(insurance, data, end=(CLOSED, data["settlement_id"]))
         case _:
             return insurance, []
 
@@ -85,18 +84,20 @@ def _reversed(data: dict[str, Any]) -> list[Output]:
     )]
 
 
-def _offer(insurance: Insurance, data: dict[str, Any], **seen: Any) -> tuple[Insurance, list[Output]]:
+def _offer(
+    insurance: Insurance, data: dict[str, Any], until: str = "", end: tuple[str, str] | None = None
+) -> tuple[Insurance, list[Output]]:
     """Nothing is told of an offer that was never made: only the Beijing-insured have one. A desk's settlement ends it
     however late its report comes; an offer that was settled does not lapse."""
     prescription_id = data["prescription_id"]
-    offer = replace(insurance.offers.get(prescription_id, Offer()), **seen)
+    offer = insurance.offers.get(prescription_id, Offer())
+    offer = replace(offer, until=offer.until or until)
+    if end is not None and all(name not in (end[0], CLOSED) for name, _ in offer.ends):
+        offer = replace(offer, ends=(*offer.ends, end))
     outputs = []
     if offer.until:
         wanted: list[tuple[str, dict[str, str]]] = [("OfflineSettlementOpened", {"until": offer.until})]
-        if offer.settlement:
-            wanted.append(("OfflineSettlementClosed", {"settlement_id": offer.settlement}))
-        elif offer.ended:
-            wanted.append(("OfflineSettlementLapsed", {}))
+        wanted += [(name, {"settlement_id": settlement} if settlement else {}) for name, settlement in offer.ends]
         for name, more in wanted:
             if name not in offer.told:
                 offer = replace(offer, told=(*offer.told, name))
