@@ -4,6 +4,8 @@ Every fact that others are told is written together with its message in the outb
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,8 @@ create table if not exists outbox (
 create index if not exists outbox_waiting on outbox (position) where not published;
 create table if not exists heard (
     position integer primary key autoincrement, source text not null, event_id text not null, visit_id text not null,
-    type text not null, time text not null, unique (source, event_id));
+    type text not null, time text not null, sequence text not null default '', ids text not null default '{}',
+    unique (source, event_id));
 create index if not exists heard_visit on heard (visit_id);
 create table if not exists unreadable (
     topic text not null, partition integer not null, offset integer not null, reason text not null,
@@ -44,10 +47,24 @@ create table if not exists unreadable (
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One event about a visit. `sequence` orders a stream's events; `ids` are what else it names, by field."""
+
+    source: str
+    event_id: str
+    visit_id: str
+    type: str
+    time: datetime | None
+    sequence: str = ""
+    ids: Mapping[str, str] = field(default_factory=dict)
+
+
 class Book:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.books = Books(path, SCHEMA)
         self._now = clock.now
+        self._widen_heard()
 
     def today(self) -> date:
         return shanghai_day(self._now())
@@ -255,12 +272,15 @@ class Book:
         with self.books.write() as db:
             db.executemany("update outbox set published = 1 where position = ?", [(row["position"],) for row in rows])
 
-    def hear(self, source: str, event_id: str, visit_id: str, type_: str, time: datetime | None) -> None:
+    def hear(self, heard: Heard) -> None:
         """The same event twice is heard once."""
+        time = rfc3339(heard.time) if heard.time else ""
+        ids = json.dumps(dict(heard.ids), sort_keys=True)
         with self.books.write() as db:
             db.execute(
-                "insert or ignore into heard (source, event_id, visit_id, type, time) values (?,?,?,?,?)",
-                (source, event_id, visit_id, type_, rfc3339(time) if time else ""),
+                "insert or ignore into heard (source, event_id, visit_id, type, time, sequence, ids)"
+                " values (?,?,?,?,?,?,?)",
+                (heard.source, heard.event_id, heard.visit_id, heard.type, time, heard.sequence, ids),
             )
 
     def could_not_read(self, topic: str, partition: int, offset: int, reason: str) -> None:
@@ -268,9 +288,14 @@ class Book:
             db.execute("insert or ignore into unreadable values (?,?,?,?)", (topic, partition, offset, reason))
 
     def heard_of(self, visit_id: str) -> list[Row]:
-        return self.books.rows(
-            "select type, source, event_id as id, time from heard where visit_id = ? order by position", visit_id
+        """A visit's history by the tellers' clocks; of one instant, each stream in its own order. Topics have no order
+        between them, so a replay may bring events in another order and must not tell another story."""
+        rows = self.books.rows(
+            "select type, source, event_id as id, time, ids from heard where visit_id = ?"
+            " order by time, sequence, source, event_id",
+            visit_id,
         )
+        return [{**row, "ids": json.loads(row["ids"])} for row in rows]
 
     def totals(self) -> Row:
         names = ("person", "card", "outpatient_visit", "settlement", "heard", "unreadable")
@@ -281,6 +306,14 @@ class Book:
             "settlements": [{**row, "legs": json.loads(row["legs"])} for row in settlements],
             "outbox": self.books.row("select count(*) as told, coalesce(sum(not published), 0) as waiting from outbox"),
         }
+
+    def _widen_heard(self) -> None:
+        """Books begun before ids were kept get the columns; what they heard then stays without."""
+        has = {row["name"] for row in self.books.rows("pragma table_info(heard)")}
+        for column, default in (("sequence", ""), ("ids", "{}")):
+            if column not in has:
+                with self.books.write() as db:
+                    db.execute(f"alter table heard add column {column} text not null default '{default}'")
 
     def _known(self, his_patient_id: str) -> None:
         if not self.books.row("select 1 from person where his_patient_id = ?", his_patient_id):

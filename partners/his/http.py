@@ -11,13 +11,14 @@ from partners.front import FAILURES, Refused, field, json_body, put_in_front
 from partners.his import kafka
 from partners.his.book import Book
 from partners.his.pharmacy import Pharmacy
+from partners.his.records import Records
 from partners.his.sample import seed
 from partners.kit import Row, Scripts, create_app
 
 LEGS = ("fund", "account", "cash")
 
 
-def create(path: Path, key: bytes, bootstrap: str, pharmacy: Pharmacy) -> Flask:
+def create(path: Path, key: bytes, bootstrap: str, pharmacy: Pharmacy, records: Records | None) -> Flask:
     book = Book(path, SystemClock.from_env())
     seed(book)
     scripts = Scripts(book.books, FAILURES)
@@ -84,7 +85,17 @@ def create(path: Path, key: bytes, bootstrap: str, pharmacy: Pharmacy) -> Flask:
 
     @app.get("/sandbox/visits/<visit_id>")
     def heard(visit_id: str) -> Response:
-        return jsonify(visit_id=visit_id, events=book.heard_of(visit_id))
+        history: Row = {"visit_id": visit_id, "events": book.heard_of(visit_id)}
+        match request.args.get("with"):
+            case None:
+                pass
+            case "fhir" if records is not None:
+                history["fhir"] = records.of_visit(visit_id)
+            case "fhir":
+                raise Refused(503, "no_internet_hospital", "FUZHEN_PUBLIC_URL is not set")
+            case _:
+                raise Refused(400, "bad_request", "with is fhir")
+        return jsonify(history)
 
     @app.get("/sandbox/books")
     def totals() -> Response:

@@ -16,21 +16,13 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka
 from cloudevents.core.formats.json import JSONFormat
 
 from eventkit.envelope import CONTENT_TYPE
-from partners.his.book import Book
+from partners.his.book import Book, Heard
+from partners.his.catalogue import NOT_GRANTED, types_by_topic
 from partners.kit import Row
 
 GROUP = "his.subscriber"
-TOPICS = (
-    "registration.session.v1",
-    "registration.visit.v1",
-    "eligibility.assessment.v1",
-    "consult.consult.v1",
-    "pharmacy.prescription.v1",
-    "pharmacy.parcel.v1",
-    "payment.order.v1",
-    "payment.refund.v1",
-    "payment.insurance.v1",
-)
+TYPES = types_by_topic()
+TOPICS = tuple(sorted(TYPES.keys() - NOT_GRANTED))
 ACK_SECONDS = 60.0
 log = logging.getLogger("partners.his")
 
@@ -108,7 +100,8 @@ async def _subscribe(book: Book, bootstrap: str) -> None:
 
 
 def hear(book: Book, record: ConsumerRecord) -> None:
-    """What is no CloudEvent is put aside with its reason; the partition goes on. Only what is about a visit is kept."""
+    """What is no CloudEvent, or of a type that asyncapi.yaml does not have on its topic, is put aside with its reason
+    and place; the partition goes on. Only what is about a visit is kept: its time, and the ids of what it is about."""
     try:
         message = KafkaMessage({key.lower(): value for key, value in record.headers}, record.key, record.value or b"")
         event = from_kafka(message, JSONFormat())
@@ -116,5 +109,12 @@ def hear(book: Book, record: ConsumerRecord) -> None:
     except Exception as error:  # the SDK lets through what its parsers raise
         book.could_not_read(record.topic, record.partition, record.offset, type(error).__name__)
         return
-    if isinstance(data, dict) and isinstance(visit_id := data.get("visit_id"), str):
-        book.hear(event.get_source(), event.get_id(), visit_id, event.get_type(), event.get_time())
+    if event.get_type() not in TYPES[record.topic]:
+        book.could_not_read(record.topic, record.partition, record.offset, "unknown type")
+    elif isinstance(data, dict) and isinstance(visit_id := data.get("visit_id"), str):
+        ids = {name: value for name, value in data.items() if name.endswith("_id") and isinstance(value, str)}
+        del ids["visit_id"]
+        book.hear(Heard(
+            event.get_source(), event.get_id(), visit_id, event.get_type(), event.get_time(),
+            str(event.get_extension("sequence") or ""), ids,
+        ))
