@@ -391,7 +391,8 @@ class ClaimReleased:
 @dataclass(frozen=True, slots=True)
 class MessagePlanned:
     """`cause` is the event that is told and what of it is told, the number under which the provider takes it once.
-    Language and channel are what the account wished when this was planned. `at_once`: also in quiet hours."""
+    Language and channel are what the account wished when this was planned. `at_once`: also in quiet hours.
+    `prescription_id` stands where it asks for a payment, and is not sent once that has no more use."""
 
     message_id: str
     cause: str
@@ -402,6 +403,7 @@ class MessagePlanned:
     language: str = "zh"
     channel: str = "sms"
     at_once: bool = False
+    prescription_id: str = ""
 
 
 @registry.event("MessageDelayed")
@@ -425,7 +427,7 @@ class MessageSent:
 @registry.event("MessageGivenUp")
 @dataclass(frozen=True, slots=True)
 class MessageGivenUp:
-    """`reason` is the partner's code, or no_phone when the account's key is erased."""
+    """`reason` is the partner's code, no_phone when the account's key is erased, or order_closed."""
 
     message_id: str
     reason: str

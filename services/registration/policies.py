@@ -87,7 +87,7 @@ def _notices(messages: Messages) -> Mapping[str, Handler]:
         "VisitLapsed": tell_reason("visit_lapsed"),
         "VisitWithdrawn": tell_reason("visit_withdrawn"),
         "SessionCancelled": session_cancelled,
-        "ConsultAccepted": tell("doctor_accepted"),
+        "ConsultAccepted": lambda envelope: messages.plan_accepted(request_for(NOTICES, envelope), envelope),
         "RefundSucceeded": refunded,
         "PrescriptionIssued": lambda envelope: messages.open_order(request_for(NOTICES, envelope), envelope),
         "PrescriptionVoided": closed,

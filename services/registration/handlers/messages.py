@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from eventkit.calls import PeerRefused
-from eventkit.clock import SHANGHAI, rfc3339
+from eventkit.clock import SHANGHAI, day_end, rfc3339
 from eventkit.core import Core
 from eventkit.envelope import Envelope
 from eventkit.ids import derived_id
@@ -29,7 +29,8 @@ from services.registration.policy import REMIND_BEFORE
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to tell. `cause` is the event's id, and `ahead` the instant it is about where that is still to come."""
+    """One thing to tell. `cause` is the event's id, `ahead` the instant it is about where that is still to come, and
+    `prescription_id` the order whose payment it asks for."""
 
     cause: str
     account_id: str
@@ -38,6 +39,7 @@ class Notice:
     visit_id: str = ""
     ahead: datetime | None = None
     due: Sequence[Due] = field(default_factory=tuple)
+    prescription_id: str = ""
 
 
 class Messages:
@@ -49,6 +51,12 @@ class Messages:
     def plan(self, request: Request, envelope: Envelope, template: str, **params: str) -> None:
         """A message to the account of the event's visit. Raises Refusal("not_found")."""
         self._plan(request, self._about_visit(envelope.id, envelope.data["visit_id"], template, params))
+
+    def plan_accepted(self, request: Request, envelope: Envelope) -> None:
+        """§18: somebody waits in the conversation, on that day; who hears of it later is only misled."""
+        visit = self._visits.visit(envelope.data["visit_id"]).request
+        if self._core.clock.now() < day_end(visit.day):
+            self.plan(request, envelope, "doctor_accepted")
 
     def plan_offer(self, request: Request, cause: str, account_id: str, starts_at: datetime, until: datetime) -> None:
         """To who waited: the slot is theirs `until` then (§9). There is no visit yet."""
@@ -75,7 +83,7 @@ class Messages:
         }
         reminder = Due(f"remind:{data['prescription_id']}", until - REMIND_BEFORE, "remind", args)
         notice = self._about_visit(envelope.id, data["visit_id"], "order_opened", {"until": _minute(until)})
-        self._plan(request, replace(notice, due=(reminder,)))
+        self._plan(request, replace(notice, due=(reminder,), prescription_id=data["prescription_id"]))
 
     def close_order(self, request: Request, prescription_id: str) -> None:
         """Paid, settled or void: nobody is reminded. It may be heard of before the order was."""
@@ -88,11 +96,14 @@ class Messages:
 
     def remind(self, request: Request, cause: str, visit_id: str, prescription_id: str, until: datetime) -> None:
         """§23: a day is left. Nothing is said after an outage that took this day too."""
-        stream = order_stream(prescription_id)
-        if self._core.store.load(stream)[stream] or self._core.clock.now() >= until:
+        if self._closed(prescription_id) or self._core.clock.now() >= until:
             return
         notice = self._about_visit(cause, visit_id, "order_expiring", {"until": _minute(until)})
-        self._plan(request, replace(notice, ahead=until))
+        self._plan(request, replace(notice, ahead=until, prescription_id=prescription_id))
+
+    def _closed(self, prescription_id: str) -> bool:
+        stream = order_stream(prescription_id)
+        return bool(prescription_id and self._core.store.load(stream)[stream])
 
     def _about_visit(self, cause: str, visit_id: str, template: str, params: dict[str, str]) -> Notice:
         visit = self._visits.visit(visit_id).request
@@ -113,6 +124,7 @@ class Messages:
             language=reach.language,
             channel=reach.channel,
             at_once=at_once(notice.template, now, notice.ahead),
+            prescription_id=notice.prescription_id,
         )
         stream = message_stream(planned.message_id)
         send = _send(planned.message_id, now if planned.at_once else quiet_until(now) or now)
@@ -131,10 +143,13 @@ class Messages:
         planned: MessagePlanned = history[0]
         morning = None if planned.at_once else quiet_until(self._core.clock.now())
         outcome: MessageDelayed | MessageSent | MessageGivenUp
-        if morning is not None:
+        due: list[Due] = []
+        if self._closed(planned.prescription_id):  # paid in the night, say
+            outcome = MessageGivenUp(message_id, "order_closed")
+        elif morning is not None:
             outcome, due = MessageDelayed(message_id, morning), [_send(message_id, morning)]
         else:
-            outcome, due = self._deliver(planned, sms, wechat), []
+            outcome = self._deliver(planned, sms, wechat)
 
         def decide(histories: Histories) -> Decision:
             return Decision([(stream, outcome)], due) if len(histories[stream]) == len(history) else Decision()

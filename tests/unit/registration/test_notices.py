@@ -282,6 +282,16 @@ def test_s18_a_missed_visit_is_told_at_midnight_and_its_refund_in_the_morning(st
     assert told(story) == ["visit_withdrawn.missed", "refund_succeeded"]
 
 
+@pytest.mark.parametrize(("heard", "expected"), [
+    (shanghai(25, 0) - MILLISECOND, ["doctor_accepted"]), (shanghai(25, 0), []),
+])
+def test_s18_that_the_doctor_came_is_told_on_that_day_only(story: Story, heard: datetime, expected: list[str]) -> None:
+    at(story, heard)
+    story.hear(NOTICES, "ConsultAccepted", visit_id="v1")
+    story.run_due()
+    assert told(story) == expected
+
+
 # --- an order that ends (§23)
 
 ISSUED, ENDS = shanghai(24, 10), shanghai(27, 10)
@@ -318,10 +328,29 @@ def test_s23_nobody_is_reminded_of_what_is_paid_settled_or_void(story: Story, na
     story.hear(NOTICES, "PrescriptionIssued", **ORDER, valid_until="2026-11-27T02:00:00Z")
     for _ in range(2):
         story.hear(NOTICES, name, **closed)
+    story.run_due()
     at(story, ENDS - timedelta(days=1))
     story.run_due()
     story.run_due()
-    assert told(story) == ["order_opened"]
+    assert told(story) == []
+
+
+def test_s23_who_paid_after_being_told_is_not_reminded(ordered: Story) -> None:
+    ordered.hear(NOTICES, "PaymentCaptured", **ORDER, kind="prescription")
+    at(ordered, ENDS - timedelta(days=1))
+    ordered.run_due()
+    ordered.run_due()
+    assert told(ordered) == ["order_opened"]
+
+
+def test_s23_what_is_paid_in_the_night_is_not_asked_for_in_the_morning(story: Story) -> None:
+    at(story, shanghai(24, 22, 30))
+    story.hear(NOTICES, "PrescriptionIssued", **ORDER, valid_until="2026-11-27T14:30:00Z")
+    story.hear(NOTICES, "PaymentCaptured", **ORDER, kind="prescription")
+    at(story, shanghai(25, 7))
+    for _ in range(2):
+        story.run_due()
+    assert (told(story), story.events()[-1].reason) == ([], "order_closed")
 
 
 def test_s23_the_visits_own_fee_closes_no_order(ordered: Story) -> None:
