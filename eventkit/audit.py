@@ -14,12 +14,12 @@ from typing import Any, Protocol
 from flask import g, request
 from flask.views import MethodView
 from marshmallow import Schema, fields
-from pymongo import ASCENDING, DESCENDING, WriteConcern
+from pymongo import ASCENDING, DESCENDING
 from pymongo.database import Database
 
 from eventkit.clock import Clock, rfc3339
 from eventkit.events import Refusal
-from eventkit.mongo_store import CODEC
+from eventkit.mongo_store import CODEC, DURABLE
 from eventkit.web import Routes, caller, correlation_id
 
 KEPT = timedelta(days=184)  # the longest six calendar months (§32)
@@ -43,6 +43,8 @@ class Trail(Protocol):
 
     def insert(self, lines: list[Line]) -> None: ...
     def of_patient(self, patient_id: str, account_id: str) -> list[Line]: ...
+    def restrict(self, patient_id: str) -> None: ...
+    def restricted(self, patient_id: str) -> bool: ...
 
 
 class MongoTrail:
@@ -50,8 +52,9 @@ class MongoTrail:
 
     def __init__(self, database: Database[Line]) -> None:
         self._lines = database.get_collection(
-            "audit", codec_options=CODEC, write_concern=WriteConcern(w="majority", j=True)
+            "audit", codec_options=CODEC, write_concern=DURABLE
         )
+        self._restricted = database.get_collection("restrictions", write_concern=DURABLE)
 
     def ensure_indexes(self) -> None:
         self._lines.create_index("at", name="kept", expireAfterSeconds=int(KEPT.total_seconds()))
@@ -66,12 +69,19 @@ class MongoTrail:
         wanted = {"patient_id": patient_id, "account_id": account_id}
         return list(self._lines.find(wanted).sort("at", DESCENDING).limit(SHOWN))
 
+    def restrict(self, patient_id: str) -> None:
+        self._restricted.update_one({"_id": patient_id}, {"$set": {}}, upsert=True)
+
+    def restricted(self, patient_id: str) -> bool:
+        return self._restricted.find_one({"_id": patient_id}) is not None
+
 
 class MemoryTrail:
     """For unit tests."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
+        self._restricted: set[str] = set()
 
     def insert(self, lines: list[Line]) -> None:
         self.lines += lines
@@ -82,6 +92,12 @@ class MemoryTrail:
             if (line["patient_id"], line["account_id"]) == (patient_id, account_id)
         ]  # fmt: skip
 
+    def restrict(self, patient_id: str) -> None:
+        self._restricted.add(patient_id)
+
+    def restricted(self, patient_id: str) -> bool:
+        return patient_id in self._restricted
+
 
 class Audit:
     """Called in a view once the caller may see the record, and before it is answered."""
@@ -91,13 +107,21 @@ class Audit:
         self._clock = clock
 
     def read(self, kind: str, record_id: str, of: OfPatient) -> None:
-        """The caller is about to be shown record `record_id`. Raises PyMongoError."""
+        """The caller is about to be shown record `record_id`. Raises PyMongoError; Refusal("not_found") for a doctor
+        when the patient is restricted (§32). Pharmacists, cashiers and services still see what the law has them keep
+        and what was begun before."""
+        if "caller" in g and caller().has("doctor") and self._trail.restricted(of.patient_id):
+            raise Refusal("not_found")
         self._write({"kind": kind, "id": record_id}, [(of.patient_id, of.account_id)])
 
     def read_list(self, kind: str, of: Iterable[tuple[str, str]]) -> None:
         """The caller is about to be shown a list: one line a patient in it. `of`: (patient_id, account_id) of each
         row. Raises PyMongoError."""
         self._write({"kind": kind}, dict.fromkeys(of))
+
+    def restrict(self, patient_id: str) -> None:
+        """From now on doctors are not shown this patient's records. Raises PyMongoError."""
+        self._trail.restrict(patient_id)
 
     def readings(self, patient_id: str, account_id: str) -> list[Line]:
         """Who read what about a patient of `account_id`, the latest SHOWN, newest first."""

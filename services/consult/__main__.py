@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from eventkit.core import Core
+from eventkit.erasure import erasing
 from eventkit.main import Service, Work, main
 from eventkit.web import Routes
 from services.consult import fhir, live
@@ -16,7 +17,7 @@ from services.consult.handlers import Handlers
 from services.consult.http import routes_for
 from services.consult.jobs import jobs
 from services.consult.livekit import LiveKit
-from services.consult.policies import inboxes
+from services.consult.policies import GROUP, inboxes
 from services.consult.read_model import Consults
 
 
@@ -40,7 +41,11 @@ def _close_when_stopping(hub: live.Hub) -> None:
 
 def work(core: Core) -> Work:
     handlers = Handlers(core)
-    return Work(jobs=jobs(handlers, LiveKit.from_env(core.env)), views=[Consults(core).view], inboxes=inboxes(handlers))
+    return Work(
+        jobs=jobs(handlers, LiveKit.from_env(core.env)),
+        views=[Consults(core).view],
+        inboxes={GROUP: {**inboxes(handlers)[GROUP], **erasing(core)}},
+    )
 
 
 def prepare(core: Core) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from environs.exceptions import EnvError
 
 from eventkit.core import Core
+from eventkit.erasure import erasing
 from eventkit.main import Service, Work, main
 from eventkit.signing import partner_secret
 from eventkit.web import Routes
@@ -65,7 +66,7 @@ def work(core: Core) -> Work:
     return Work(
         jobs=jobs(own, courier(core)),
         views=[Queue(core.database).follow],
-        inboxes=policies.inboxes(own),
+        inboxes={policies.GROUP: {**policies.inboxes(own)[policies.GROUP], **erasing(core)}},
     )
 
 

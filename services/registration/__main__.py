@@ -6,16 +6,20 @@ from collections.abc import Sequence
 
 from eventkit.calls import Peer
 from eventkit.core import Core
+from eventkit.deadlines import Again, Row
+from eventkit.events import Recorded
 from eventkit.main import Service, Work, main
 from eventkit.settings import existing_file
+from eventkit.store import Request
 from eventkit.web import Routes
 from services.registration import fhir
 from services.registration.devices import Devices, DeviceVerifier
 from services.registration.directory import SAMPLE, Directory, read_directory
-from services.registration.events import registry
+from services.registration.events import PatientRestricted, registry
 from services.registration.handlers.accounts import Accounts
 from services.registration.handlers.booking import Booking
 from services.registration.handlers.drafts import Drafts
+from services.registration.handlers.erasure import Erasure
 from services.registration.handlers.messages import Messages
 from services.registration.handlers.people import People
 from services.registration.handlers.preferences import Preferences
@@ -63,6 +67,7 @@ def routes(core: Core) -> Sequence[Routes]:
         sessions=sessions,
         booking=booking,
         drafts=Drafts(core, people, booking),
+        erasure=Erasure(core, ReadModel(core.database)),
         visits=Visits(core),
         waiting=WaitingLists(core),
         read_model=ReadModel(core.database),
@@ -74,9 +79,23 @@ def routes(core: Core) -> Sequence[Routes]:
 def work(core: Core) -> Work:
     visits = Visits(core)
     messages, read_model = Messages(core, visits, Preferences(core)), ReadModel(core.database)
+    erasure = Erasure(core, read_model)
+
+    def erase_patient(row: Row) -> Again | None:
+        """§32. Again tomorrow, should a visit have been booked at the very moment of asking."""
+        asked = Request(caller="jobs", route=row.job, key=row.id)
+        return None if erasure.erase(asked, row.args["patient_id"]) else Again(86400)
+
+    def restrict(recorded: Recorded) -> None:
+        if isinstance(recorded.event, PatientRestricted):
+            core.audit.restrict(recorded.event.patient_id)
+
     return Work(
-        jobs=jobs(visits, WaitingLists(core), messages, Sms(core.env), Wechat(core.env)),
-        views=[read_model.sessions_view, read_model.visits_view, read_model.drafts_view],
+        jobs={
+            **jobs(visits, WaitingLists(core), messages, Sms(core.env), Wechat(core.env)),
+            "erase_patient": erase_patient,
+        },
+        views=[read_model.sessions_view, read_model.visits_view, read_model.drafts_view, restrict],
         inboxes=inboxes(visits, messages),
     )
 

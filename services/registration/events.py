@@ -10,14 +10,15 @@ from eventkit.events import Refusal, Registry, personal
 __all__ = [
     "AccountOpened", "CardBound", "ClaimReleased", "DiaryCleared", "DiaryEntered", "DraftSaved", "DraftSubmitted",
     "HoldUnpaid", "MessageDelayed", "MessageGivenUp", "MessagePlanned", "MessageSent", "OfferEnded", "OrderClosed",
-    "PatientAdded", "PatientLinked", "PhoneTaken", "PhotoAdded", "PreferencesSet", "Refusal", "SessionCancelled",
-    "SessionOpened", "Slot", "SlotClosed", "SlotHeld", "SlotOffered", "SlotReleased", "SlotSold", "VisitAccepted",
-    "VisitBooked", "VisitClaimed", "VisitDescribed", "VisitFinished", "VisitLapsed", "VisitRequested",
-    "VisitWithdrawn", "WaitingJoined", "WaitingLeft", "registry",
+    "PatientAdded", "PatientErased", "PatientLinked", "PatientRestricted", "PhoneTaken", "PhotoAdded",
+    "PreferencesSet", "Refusal", "SessionCancelled", "SessionOpened", "Slot", "SlotClosed", "SlotHeld",
+    "SlotOffered", "SlotReleased", "SlotSold", "VisitAccepted", "VisitBooked", "VisitClaimed", "VisitDescribed",
+    "VisitFinished", "VisitLapsed", "VisitRequested", "VisitWithdrawn", "WaitingJoined", "WaitingLeft", "registry",
 ]
 
 registry = Registry("registration")
 
+PATIENTS = "registration.patient.v1"
 SESSIONS = "registration.session.v1"
 VISITS = "registration.visit.v1"
 
@@ -84,6 +85,26 @@ class PatientAdded:
     guardian_id_number: str | None = personal()
     guardian_phone: str | None = personal()
     guardian_relation: str | None = personal()
+
+
+@registry.event("PatientRestricted", topic=PATIENTS, key="patient_id")
+@dataclass(frozen=True, slots=True)
+class PatientRestricted:
+    """§32: the account asked for erasure; the records are kept until `until` and no longer used."""
+
+    patient_id: str
+    account_id: str
+    until: date
+
+
+@registry.event("PatientErased", topic=PATIENTS, key="patient_id")
+@dataclass(frozen=True, slots=True)
+class PatientErased:
+    """§32: the patient's key is gone, and with it every personal value. What happened stays, without saying to whom."""
+
+    patient_id: str
+    account_id: str
+    erased_at: datetime
 
 
 @registry.event("CardBound")

@@ -56,6 +56,14 @@ class Entrance:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """§32: how long a visit's records are kept, in years from its day."""
+
+    valid_from: date
+    records_years: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoginLimits:
     """§7: one-time codes. Wall time, not the movable clock: they keep strangers out."""
 
@@ -68,7 +76,7 @@ class LoginLimits:
     device_unused: timedelta = timedelta(days=30)  # how long a device stays logged in without being used
 
 
-Dated = TypeVar("Dated", Policy, Tariff, QuietHours)
+Dated = TypeVar("Dated", Policy, Tariff, QuietHours, Retention)
 
 POLICIES = (
     Policy(
@@ -101,6 +109,8 @@ ENTRANCES = (
     Entrance("app", "手机应用(iOS、安卓)", "App (iOS, Android)", "https://fuzhen.example/e/app"),
 )
 
+RETENTION = (Retention(valid_from=date(2024, 1, 1), records_years=15),)
+
 LOGIN = LoginLimits()
 
 
@@ -117,6 +127,16 @@ def fee_on(day: date, channel: str, title: str, tariffs: Sequence[Tariff] = TARI
 def quiet_on(day: date, hours: Sequence[QuietHours] = QUIET_HOURS) -> QuietHours:
     """Raises LookupError before the first row."""
     return _last(day, hours)
+
+
+def records_end(visited: date, retention: Sequence[Retention] = RETENTION) -> date:
+    """§32: the first day on which the records of a visit of day `visited` need not be kept any more; of one on
+    29 February it is 1 March."""
+    year = visited.year + _last(visited, retention).records_years
+    try:
+        return visited.replace(year=year)
+    except ValueError:
+        return date(year, 3, 1)
 
 
 def _last(day: date, rows: Sequence[Dated]) -> Dated:

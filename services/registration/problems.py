@@ -100,6 +100,12 @@ PROBLEMS = (
     Problem("not_eligible", 422, "暂不符合互联网复诊条件。",
             "The conditions for an online follow-up visit are not met.",
             "请查看每一项原因。", "See each reason in `failed`."),
+    # --- erasure (§32)
+    Problem("care_ongoing", 409, "这位就诊人还有未结束的问诊。", "This patient has a visit that is not over.",
+            "请先退号或等待问诊结束。", "Withdraw it, or ask again when it is over."),
+    Problem("patient_restricted", 409, "这位就诊人已申请删除,不能再预约。",
+            "Erasure was asked for; nothing new can be booked for this patient.",
+            "如需就诊请到医院线下挂号。", "Register at the hospital itself."),
     # --- withdrawal (§29)
     Problem("already_accepted", 409, "医生已接诊,不能退号。",
             "The doctor has accepted; the visit can no longer be withdrawn.",

@@ -10,6 +10,7 @@ personal values.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
@@ -51,6 +52,8 @@ _VISIT_STATES: dict[type, str] = {
     VisitWithdrawn: "withdrawn",
 }
 
+OPEN_STATES = ("held", "booked", "accepted")
+
 
 class ReadModel:
     def __init__(self, database: Database[Row]) -> None:
@@ -61,6 +64,7 @@ class ReadModel:
     def ensure_indexes(self) -> None:
         self._sessions.create_index([("day", ASCENDING), ("doctor_id", ASCENDING)], name="day_doctor")
         self._visits.create_index([("account_id", ASCENDING), ("starts_at", DESCENDING)], name="account")
+        self._visits.create_index([("patient_id", ASCENDING), ("day", DESCENDING)], name="patient")
         self._visits.create_index([("photo_ids", ASCENDING), ("doctor_id", ASCENDING)], name="photo")
         self._drafts.create_index([("account_id", ASCENDING), ("saved_at", DESCENDING)], name="account")
 
@@ -143,6 +147,12 @@ class ReadModel:
         """The order centre: the latest first."""
         rows = self._visits.find({"account_id": account_id}).sort("starts_at", DESCENDING).limit(200)
         return [{"visit_id": row.pop("_id"), **row} for row in rows]
+
+    def care_of(self, patient_id: str) -> tuple[bool, date | None]:
+        """-> whether a visit of the patient is still open, and the day of the latest one, however it ended."""
+        ongoing = self._visits.find_one({"patient_id": patient_id, "state": {"$in": list(OPEN_STATES)}})
+        last = self._visits.find_one({"patient_id": patient_id}, sort=[("day", DESCENDING)])
+        return ongoing is not None, date.fromisoformat(last["day"]) if last else None
 
     def drafts_of(self, account_id: str) -> list[Row]:
         """Those not submitted, the last saved first."""

@@ -298,7 +298,14 @@ class PatientSchema(Schema):
     sex = fields.String()
     relation = fields.String()
     guardian_consented = fields.Boolean()
+    restricted_until = fields.String(metadata={"description": "of a patient who will be erased (§32)"})
     cards = fields.List(fields.Nested(CardSchema))
+
+
+class ErasureSchema(Schema):
+    patient_id = fields.String(required=True)
+    state = fields.String(required=True)
+    until = fields.String(required=True, metadata={"description": "Day in Asia/Shanghai of the erasure"})
 
 
 class PatientsSchema(Schema):

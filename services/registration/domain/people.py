@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-from services.registration.events import CardBound, PatientAdded, Refusal
+from services.registration.events import CardBound, PatientAdded, PatientErased, PatientRestricted, Refusal
 
 RELATIONS = ("self", "spouse", "parent", "child", "ward", "other")
 GUARDED_RELATIONS = ("child", "ward")
@@ -93,6 +93,8 @@ class HisCard:
 class Patient:
     added: PatientAdded
     cards: tuple[CardBound, ...] = ()
+    restricted: PatientRestricted | None = None
+    erased: bool = False
 
     def card(self, card_id: str) -> CardBound | None:
         return next((card for card in self.cards if card.card_id == card_id), None)
@@ -104,6 +106,10 @@ def evolve(state: Patient | None, event: Any) -> Patient | None:
             return Patient(event)
         case CardBound() if state is not None:
             return replace(state, cards=(*state.cards, event))
+        case PatientRestricted() if state is not None:
+            return replace(state, restricted=event)
+        case PatientErased() if state is not None:
+            return replace(state, erased=True)
     return state
 
 
@@ -216,3 +222,17 @@ def bind_card(command: BindCard, patient: Patient, his: HisCard | None) -> list[
     if patient.card(his.card_id):
         return []
     return [CardBound(patient.added.patient_id, his.card_id, command.kind, his.card_kind, command.card_no)]
+
+
+def restrict(patient: Patient, *, ongoing: bool, until: date) -> PatientRestricted:
+    """§32: what was decided once stands. Raises Refusal("care_ongoing") while a visit is open."""
+    if patient.restricted is not None:
+        return patient.restricted
+    if ongoing:
+        raise Refusal("care_ongoing")
+    return PatientRestricted(patient.added.patient_id, patient.added.account_id, until)
+
+
+def erase(patient: Patient, now: datetime) -> list[PatientErased]:
+    """§32."""
+    return [] if patient.erased else [PatientErased(patient.added.patient_id, patient.added.account_id, now)]

@@ -36,6 +36,8 @@ class Booking:
         the HIS behind it, are asked.
         Raises Refusal: those of `visits.book`, not_eligible, draft_submitted; Unanswered."""
         patient = self._people.patient(command.patient_id, command.account_id)
+        if patient.restricted:
+            raise Refusal("patient_restricted")
         session = self._sessions.session(command.session_id)
         if session is None:
             raise Refusal("slot_gone")

@@ -73,13 +73,13 @@ class People:
         ]
         histories = self._core.store.load(*map(patient_stream, linked)) if linked else {}
         states = [fold(people.evolve, None, histories[patient_stream(patient_id)]) for patient_id in linked]
-        return [state for state in states if state is not None]
+        return [state for state in states if state is not None and not state.erased]
 
     def patient(self, patient_id: str, account_id: str | None = None) -> Patient:
-        """Raises Refusal("not_found") where there is none, or none of `account_id`'s."""
+        """Raises Refusal("not_found") where there is none, or none of `account_id`'s, or one who is erased."""
         stream = patient_stream(patient_id)
         state: Patient | None = fold(people.evolve, None, self._core.store.load(stream)[stream])
-        if state is None or (account_id is not None and state.added.account_id != account_id):
+        if state is None or state.erased or (account_id is not None and state.added.account_id != account_id):
             raise Refusal("not_found")
         return state
 

@@ -13,6 +13,7 @@ from services.registration.directory import Directory
 from services.registration.handlers.accounts import Accounts
 from services.registration.handlers.booking import Booking
 from services.registration.handlers.drafts import Drafts
+from services.registration.handlers.erasure import Erasure
 from services.registration.handlers.people import People
 from services.registration.handlers.preferences import Preferences
 from services.registration.handlers.sessions import Sessions
@@ -43,6 +44,7 @@ class Desk:
     sessions: Sessions
     booking: Booking
     drafts: Drafts
+    erasure: Erasure
     visits: Visits
     waiting: WaitingLists
     read_model: ReadModel

@@ -82,7 +82,8 @@ class DraftSubmissionView(MethodView):
     @routes.command
     @routes.refuses(
         "not_found", "draft_incomplete", "draft_submitted", "not_eligible", "slot_taken", "slot_gone", "session_over",
-        "session_cancelled", "already_booked", "booking_paused", "notice_outdated", "card_unknown", "photo_unknown",
+        "session_cancelled", "patient_restricted",
+        "already_booked", "booking_paused", "notice_outdated", "card_unknown", "photo_unknown",
         "partner_unavailable",
     )
     def post(self, draft_id: str) -> ResponseReturnValue:

@@ -71,6 +71,21 @@ class PatientView(MethodView):
         return _masked(patient)
 
 
+@routes.route("/patients/<patient_id>/erasure")
+class ErasureView(MethodView):
+    @routes.access("patient")
+    @routes.response(202, schemas.ErasureSchema, example={
+        "patient_id": "5c0e…", "state": "restricted", "until": "2041-11-24",
+    })
+    @routes.command
+    @routes.refuses("not_found", "care_ongoing")
+    def post(self, patient_id: str) -> ResponseReturnValue:
+        """Ask that a patient be erased (§32). From now on nothing new is booked for them and doctors see nothing of
+        them; on the day `until`, when the law no longer keeps the records, every personal value is erased for good."""
+        answer = desk().erasure.ask(command_request(), caller(), patient_id)
+        return answer.body, answer.status
+
+
 @routes.route("/patients/<patient_id>/cards")
 class CardsView(MethodView):
     @routes.access("patient")
@@ -181,6 +196,7 @@ def _masked(patient: Patient) -> dict[str, Any]:
         "sex": added.sex,
         "relation": added.relation,
         "guardian_consented": added.guardian_consented_at is not None,
+        **({"restricted_until": patient.restricted.until.isoformat()} if patient.restricted else {}),
         "cards": [
             {
                 "card_id": card.card_id,

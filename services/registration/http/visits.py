@@ -52,7 +52,8 @@ class VisitsView(MethodView):
     @routes.command
     @routes.refuses(
         "invalid_input", "not_found", "not_eligible", "slot_taken", "slot_gone", "session_over", "session_cancelled",
-        "already_booked", "booking_paused", "notice_outdated", "card_unknown", "photo_unknown", "partner_unavailable",
+        "already_booked", "patient_restricted",
+        "booking_paused", "notice_outdated", "card_unknown", "photo_unknown", "partner_unavailable",
     )
     def post(self, body: dict[str, Any]) -> ResponseReturnValue:
         """Hold a slot while its visit is paid for (§9, §10). Only payment completes the booking (§11)."""

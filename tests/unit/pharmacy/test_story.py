@@ -261,7 +261,8 @@ def test_a_silent_courier_is_asked_where_the_parcel_is(world: World) -> None:
 def test_every_golden_of_what_it_reads_is_understood(world: World) -> None:
     topics = [topic for topic in contracts().topics.values() if GROUP in topic.readers]
     assert {topic.name for topic in topics} == {
-        "registration.visit.v1", "consult.consult.v1", "payment.order.v1", "pharmacy.dispatch-due.v1",
+        "registration.visit.v1", "registration.patient.v1", "consult.consult.v1", "payment.order.v1",
+        "pharmacy.dispatch-due.v1",
     }  # fmt: skip
     read, refused = 0, set()
     for wire_type in [type_ for topic in topics for type_ in topic.types]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,10 +26,11 @@ from eventkit.store import Commit, Due, Request, Store
 from services.registration.devices import Devices, DeviceVerifier, Login
 from services.registration.directory import read_directory
 from services.registration.domain.people import HisCard, HisPerson
-from services.registration.events import registry
+from services.registration.events import VisitRequested, registry
 from services.registration.handlers.accounts import Accounts
 from services.registration.handlers.booking import Booking
 from services.registration.handlers.drafts import Drafts
+from services.registration.handlers.erasure import Erasure
 from services.registration.handlers.messages import Messages
 from services.registration.handlers.people import People
 from services.registration.handlers.preferences import Preferences
@@ -43,7 +45,7 @@ from services.registration.notice import Notice
 from services.registration.partners import His, Sms, Wechat
 from services.registration.photos import PhotoFiles
 from services.registration.policies import inboxes
-from services.registration.read_model import ReadModel
+from services.registration.read_model import OPEN_STATES, ReadModel
 from services.registration.scanner import Scanner
 from services.registration.tokens import Clients, TokenIssuer
 from tests.store_suite import PlainSealer
@@ -179,6 +181,12 @@ class FakeReadModel:
     def drafts_of(self, account_id: str) -> list[dict[str, Any]]:
         return []
 
+    def care_of(self, patient_id: str) -> tuple[bool, date | None]:
+        asked = [event for event in self._world.events() if isinstance(event, VisitRequested)]
+        of_patient = [event for event in asked if event.patient_id == patient_id]
+        states = {self._world.visits.visit(event.visit_id).state for event in of_patient}
+        return bool(states & set(OPEN_STATES)), max((event.day for event in of_patient), default=None)
+
     def visits_showing(self, photo_id: str, doctor_id: str) -> list[str]:
         described = [event for event in self._world.events() if hasattr(event, "photo_ids")]
         return [event.visit_id for event in described if photo_id in event.photo_ids]
@@ -191,7 +199,10 @@ class World:
         self.sms, self.wechat = FakeSms(), FakeSms()
         self.store = Store(self.backend, registry, self.sealer, self.clock)
         self.trail = MemoryTrail()
-        vault = SimpleNamespace(blind=lambda purpose, value: hashlib.sha256(f"{purpose}{value}".encode()).hexdigest())
+        vault = SimpleNamespace(
+            blind=lambda purpose, value: hashlib.sha256(f"{purpose}{value}".encode()).hexdigest(),
+            erase=lambda person, at: self.sealer.erased.add(person),
+        )
         core = cast(Core, SimpleNamespace(
             store=self.store, clock=self.clock, vault=vault, audit=Audit(self.trail, self.clock),
         ))
@@ -203,6 +214,7 @@ class World:
         self.sessions = Sessions(core, directory)
         self.booking = Booking(core, self.people, self.sessions, cast(Peer, self.eligibility), notice)
         self.drafts = Drafts(core, self.people, self.booking)
+        self.erasure = Erasure(core, FakeReadModel(self))
         self.visits = Visits(core)
         self.waiting = WaitingLists(core)
         self.preferences = Preferences(core)
@@ -217,7 +229,7 @@ class World:
             preferences=self.preferences,
             people=self.people, photos=cast(PhotoFiles, self.photos), links=PhotoLinks(core.vault),
             sessions=self.sessions, booking=self.booking,
-            drafts=self.drafts,
+            drafts=self.drafts, erasure=self.erasure,
             visits=self.visits, waiting=self.waiting, read_model=cast(ReadModel, FakeReadModel(self)),
         )
         self._jobs = jobs(
