@@ -122,6 +122,7 @@ def knocks(door: Door, callers: list[Caller], families: Families, nobodys: dict[
         (operation, caller, number)
         for operation in OPERATIONS for caller in callers
         for number in (whose if speaks_of_somebody(operation) else [None])
+        if not (operation.path.endswith("/erasure") and number is not None and caller.family == number)  # they stay
     ]  # fmt: skip
     return at_once(knock, tasks)
 
