@@ -53,7 +53,8 @@ OPEN: tuple[Status, ...] = ("waiting", "accepted")
 class Policy:
     """The numbers that a hospital sets, for visits from day `valid_from` on. `longest_text` counts characters;
     `most_media` the pictures and voice clips that one side may upload in a visit; a call of which nothing was heard
-    for `longest_call` is taken as ended."""
+    for `longest_call` is taken as ended. A conversation is kept
+    `conversation_years` from its day (§32)."""
 
     valid_from: date
     warn_after: timedelta
@@ -63,6 +64,7 @@ class Policy:
     longest_voice: timedelta
     most_media: int
     longest_call: timedelta
+    conversation_years: int
 
 
 POLICIES = (
@@ -75,8 +77,18 @@ POLICIES = (
         longest_voice=timedelta(seconds=60),
         most_media=60,
         longest_call=timedelta(hours=1),
+        conversation_years=3,
     ),
 )
+
+
+def conversation_end(day: date) -> date:
+    """§32: the first day on which the conversation of `day` is kept no more; of one on 29 February it is 1 March."""
+    year = day.year + policy_on(day).conversation_years
+    try:
+        return day.replace(year=year)
+    except ValueError:
+        return date(year, 3, 1)
 
 
 def policy_on(day: date) -> Policy:

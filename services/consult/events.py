@@ -105,12 +105,13 @@ class ConsultCancelled:
     reason: CancelReason
 
 
-@registry.event("MessagePosted", topic=TOPIC, key="visit_id")
+@registry.event("MessagePosted", topic=TOPIC, key="visit_id", person="visit_id")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagePosted:
     """`number` counts the visit's messages from 1 and equals the version in the stream. A system message carries a
     `notice` code in place of words, or the prescription it shows (§20); a picture or voice clip is `media_id`. `call`
-    says that a call of that medium can be joined, or has ended."""
+    says that a call of that medium can be joined, or has ended. Words are sealed under a key of the visit's own,
+    because a conversation is erased years before the record (§32)."""
 
     visit_id: str
     patient_id: str

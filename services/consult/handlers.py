@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from eventkit.calls import Peer, PeerRefused
-from eventkit.clock import rfc3339
+from eventkit.clock import day_end, rfc3339
 from eventkit.core import Core
 from eventkit.events import Recorded
 from eventkit.ids import derived_id
@@ -124,6 +124,10 @@ class Handlers:
         command = domain.AbandonConsult()
         return self._execute(request, visit_id, lambda consult, now: domain.abandon(command, consult, now))
 
+    def forget(self, visit_id: str) -> None:
+        """§32: the conversation's time is over, and the key of its words, pictures and voice clips goes."""
+        self._core.vault.erase(visit_id, self._clock.now())
+
     # --- reading
 
     def read(self, visit_id: str, role: Side, subject: str) -> Consult:
@@ -224,7 +228,11 @@ def _due(event: Event, consult: Consult, now: datetime) -> list[Due]:
     """The deadlines that an event starts; what becomes of them is decided when they are due."""
     match event:
         case ConsultScheduled():
-            return [_job("miss_consult", event.visit_id, event.day_ends_at)]
+            forgotten = day_end(domain.conversation_end(event.day) - timedelta(days=1))
+            return [
+                _job("miss_consult", event.visit_id, event.day_ends_at),
+                _job("forget_conversation", event.visit_id, forgotten),
+            ]
         case ConsultAccepted() if consult.visit is not None:
             policy = domain.policy_on(consult.visit.day)
             return [

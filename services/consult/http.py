@@ -305,14 +305,14 @@ class Uploads(MethodView):
             upload = request.get_data()
         desk, subject = routes.desk, caller().subject
         asked = command_request({"sha256": hashlib.sha256(upload).hexdigest()})
-        patient_id = desk.handlers.writer(visit_id, role(), subject)
+        desk.handlers.writer(visit_id, role(), subject)
         media = recognised(upload)
         content = desk.core.vault.blind("media", hashlib.sha256(upload).hexdigest())
         command = domain.KeepMedia(
             sender=role(), author_id=subject, kind=media.kind, milliseconds=media.milliseconds,
             media_id=derived_id("media", visit_id, subject, request.headers[KEY_HEADER], content),
         )
-        desk.media.keep(command.media_id, patient_id, media)
+        desk.media.keep(command.media_id, visit_id, media)
         return _replied(desk.handlers.keep_media(asked, visit_id, command))
 
 

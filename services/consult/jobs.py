@@ -16,7 +16,11 @@ def jobs(handlers: Handlers, livekit: LiveKit | None) -> Mapping[str, Job]:
         if livekit is not None:
             livekit.end_room(row.args["room"])
 
+    def forget_conversation(row: Row) -> None:
+        handlers.forget(row.args["visit_id"])
+
     return {
+        "forget_conversation": forget_conversation,
         "end_room": end_room,
         "miss_consult": _job(handlers.miss),
         "warn_of_silence": _job(handlers.warn_of_silence),

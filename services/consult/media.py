@@ -1,5 +1,5 @@
 """Pictures and voice clips of a conversation (§17): recognised by their bytes and never by what the sender calls them,
-then sealed for the patient in `media: {_id: media_id, patient_id, content_type, sealed}` (§31).
+then sealed in `media: {_id: media_id, visit_id, content_type, sealed}`, with the conversation's key (§31, §32).
 
 A picture is drawn anew, so that nothing but the picture is kept. A voice clip is kept as it was recorded, when all
 of it reads as one of four containers; names and places that phones write into M4A and WAV are blanked.
@@ -175,22 +175,23 @@ class MediaFiles:
         self._media = database.get_collection("media", write_concern=WriteConcern(w="majority", j=True))
         self._vault = vault
 
-    def keep(self, media_id: str, patient_id: str, media: Media) -> None:
+    def keep(self, media_id: str, visit_id: str, media: Media) -> None:
         """Before the event that names it: a file without an event is harmless, an event without a file is not."""
         self._media.update_one(
             {"_id": media_id},
             {"$setOnInsert": {
-                "patient_id": patient_id,
+                "visit_id": visit_id,
                 "content_type": media.content_type,
-                "sealed": self._vault.seal_bytes(patient_id, media.content, _place(media_id)),
+                "sealed": self._vault.seal_bytes(visit_id, media.content, _place(media_id)),
             }},
             upsert=True,
         )
 
     def read(self, media_id: str) -> tuple[str, bytes]:
-        """(content type, content). Raises Refusal `not_found` for one that is not there or whose patient is erased."""
+        """(content type, content). Raises Refusal `not_found` for one that is not there or whose
+        conversation is erased."""
         row = self._media.find_one({"_id": media_id})
-        content = self._vault.open_bytes(row["patient_id"], bytes(row["sealed"]), _place(media_id)) if row else None
+        content = self._vault.open_bytes(row["visit_id"], bytes(row["sealed"]), _place(media_id)) if row else None
         if row is None or content is None:
             raise Refusal("not_found")
         return row["content_type"], content
