@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,8 +36,6 @@ from services.consult.media import LARGEST_PICTURE, MediaFiles, recognised
 from services.consult.problems import PROBLEMS
 from services.consult.quick_replies import QuickReplies
 from services.consult.read_model import PAGE, Consults, Marks, Messages
-
-log = logging.getLogger(__name__)
 
 HTTP_THREADS = 4  # of the server's threads, kept free of live connections
 MESSAGE_TYPE = "org.fuzhen.consult.MessagePosted.v1"
