@@ -130,7 +130,7 @@ class Routes(Blueprint):
                     schema=ProblemSchema,
                     content_type=CONTENT_TYPE,
                     description=", ".join(known[status]),
-                    examples={code: {"value": self.catalogue[code].render({})} for code in known[status]},
+                    examples={code: {"$ref": f"#/components/examples/{code}"} for code in known[status]},
                 )(function)
             function._refusals = known  # type: ignore[attr-defined]
             return function
@@ -175,6 +175,9 @@ def create_app(
     api = _ProblemApi(app, spec_kwargs={"info": {"description": f"The {service} service of the Internet hospital."}})
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
     for blueprint in routes:
+        for listed in blueprint.catalogue:
+            if listed.code not in api.spec.components.examples:
+                api.spec.components.example(listed.code, {"value": listed.render({})})
         api.register_blueprint(blueprint)
 
     @app.get("/health/live")

@@ -6,17 +6,13 @@ doctor (§31). Refusals stay problems (RFC 9457), like everywhere in this API.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
-import orjson
-from flask import Response, request
+from flask import Response
 from flask.views import MethodView
-from marshmallow import Schema, fields, validate
 
 from eventkit.audit import Audit
 from eventkit.clock import rfc3339
 from eventkit.events import Refusal
+from eventkit.fhir import CONTENT_TYPE, IDS, EncounterQuery, Resource, reference, searchset, written
 from eventkit.problems import Catalogue
 from eventkit.store import Store, fold
 from eventkit.web import Routes
@@ -25,23 +21,8 @@ from services.consult.events import MessagePosted
 from services.consult.handlers import consult_stream, conversation_stream
 from services.consult.problems import PROBLEMS
 
-CONTENT_TYPE = "application/fhir+json"
-IDS = "https://fuzhen.example/ids/"
 ACT_CODES = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
-Resource = dict[str, Any]
 STATUS = {"waiting": "planned", "accepted": "in-progress", "finished": "finished"}  # every other end: cancelled
-
-
-class EncounterQuery(Schema):
-    encounter = fields.String(
-        required=True, validate=validate.Length(min=1, max=100),
-        metadata={"description": "Id of the visit, with or without `Encounter/`"},
-    )
-
-
-def reference(resource_type: str, kind: str, value: str) -> Resource:
-    """Logical, because the resource may live in another service, or is the HIS's own."""
-    return {"type": resource_type, "identifier": {"system": IDS + kind, "value": value}}
 
 
 def encounter(consult: Consult) -> Resource:
@@ -85,21 +66,6 @@ def communication(message: MessagePosted, doctor_id: str) -> Resource:
     if message.prescription_id is not None:
         shown["about"] = [reference("MedicationRequest", "prescription", message.prescription_id)]
     return shown
-
-
-def searchset(resources: Iterable[Resource]) -> Resource:
-    """What a search found, one page of all."""
-    entries = [
-        {"fullUrl": f"{request.base_url}/{each['id']}", "resource": each, "search": {"mode": "match"}}
-        for each in resources
-    ]
-    shown: Resource = {
-        "resourceType": "Bundle",
-        "type": "searchset",
-        "total": len(entries),
-        "link": [{"relation": "self", "url": request.url}],
-    }
-    return {**shown, "entry": entries} if entries else shown
 
 
 ENCOUNTER_EXAMPLE: Resource = {
@@ -146,7 +112,7 @@ def make_routes(store: Store, audit: Audit) -> Routes:
             if consult.visit is None:
                 raise Refusal("not_found")
             audit.read("visit", visit_id, consult.visit)
-            return _written(encounter(consult))
+            return written(encounter(consult))
 
     @routes.route("/Communication")
     class Communications(MethodView):
@@ -159,11 +125,11 @@ def make_routes(store: Store, audit: Audit) -> Routes:
             visit_id = query["encounter"].removeprefix("Encounter/")
             visit = _read(store, visit_id).visit
             if visit is None:
-                return _written(searchset([]))
+                return written(searchset([]))
             audit.read("conversation", visit_id, visit)
             stream = conversation_stream(visit_id)
             said = (recorded.event for recorded in store.load(stream)[stream])
-            return _written(searchset(communication(event, visit.doctor_id) for event in said))
+            return written(searchset(communication(event, visit.doctor_id) for event in said))
 
     return routes
 
@@ -171,6 +137,3 @@ def make_routes(store: Store, audit: Audit) -> Routes:
 def _read(store: Store, visit_id: str) -> Consult:
     return fold(evolve, Consult(), store.load(consult_stream(visit_id))[consult_stream(visit_id)])
 
-
-def _written(resource: Resource) -> Response:
-    return Response(orjson.dumps(resource), content_type=CONTENT_TYPE)

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
-import orjson
-from flask import Response, request
+from flask import Response
 from flask.views import MethodView
-from marshmallow import Schema, fields, validate
 
 from eventkit.audit import Audit
 from eventkit.clock import rfc3339, shanghai_day
+from eventkit.fhir import CONTENT_TYPE, IDS, EncounterQuery, Resource, reference, searchset, searchset_example, written
 from eventkit.problems import Catalogue
 from eventkit.web import Routes
 from services.payment.domain.order import Order
@@ -27,27 +25,12 @@ from services.payment.handlers import Handlers, fee_order_id, refund_id_of
 from services.payment.problems import PROBLEMS
 from services.payment.read_model import ReadModel
 
-CONTENT_TYPE = "application/fhir+json"
-IDS = "https://fuzhen.example/ids/"
 OF_ENCOUNTER = "https://fuzhen.example/fhir/StructureDefinition/encounter"
 PAYMENT_TYPES = "http://terminology.hl7.org/CodeSystem/payment-type"
-Resource = dict[str, Any]
 INVOICE_STATUS = {
     "opening": "draft", "awaiting_payment": "issued", "confirming": "issued", "paid": "balanced",
     "settled_offline": "balanced", "expired": "cancelled",
 }  # fmt: skip
-
-
-class EncounterQuery(Schema):
-    encounter = fields.String(
-        required=True, validate=validate.Length(min=1, max=100),
-        metadata={"description": "Id of the visit, with or without `Encounter/`"},
-    )
-
-
-def reference(resource_type: str, kind: str, value: str) -> Resource:
-    """Logical, because the resource may live in another service, or is the HIS's own."""
-    return {"type": resource_type, "identifier": {"system": IDS + kind, "value": value}}
 
 
 def money(fen: int) -> Resource:
@@ -127,32 +110,8 @@ def _of(visit_id: str) -> Resource:
     return {"url": OF_ENCOUNTER, "valueReference": reference("Encounter", "visit", visit_id)}
 
 
-def searchset(resources: Iterable[Resource]) -> Resource:
-    """What a search found, one page of all."""
-    entries = [
-        {"fullUrl": f"{request.base_url}/{each['id']}", "resource": each, "search": {"mode": "match"}}
-        for each in resources
-    ]
-    shown: Resource = {
-        "resourceType": "Bundle",
-        "type": "searchset",
-        "total": len(entries),
-        "link": [{"relation": "self", "url": request.url}],
-    }
-    return {**shown, "entry": entries} if entries else shown
-
-
-def _example(resource: Resource) -> Resource:
-    base = f"https://fuzhen.example/api/payment/fhir/{resource['resourceType']}"
-    return {
-        "resourceType": "Bundle", "type": "searchset", "total": 1,
-        "link": [{"relation": "self", "url": f"{base}?encounter=6f1c"}],
-        "entry": [{"fullUrl": f"{base}/{resource['id']}", "resource": resource, "search": {"mode": "match"}}],
-    }
-
-
 _YUAN_50 = {"value": 50.00, "currency": "CNY"}
-INVOICES_EXAMPLE = _example({
+INVOICES_EXAMPLE = searchset_example("payment", {
     "resourceType": "Invoice", "id": "fee-6f1c", "status": "balanced", "extension": [_of("6f1c")],
     "identifier": [{"system": f"{IDS}order", "value": "fee-6f1c"}],
     "subject": reference("Patient", "patient", "p1a2b3c4d5"),
@@ -162,7 +121,7 @@ INVOICES_EXAMPLE = _example({
     }],
     "totalNet": _YUAN_50, "totalGross": _YUAN_50,
 })
-RECONCILIATIONS_EXAMPLE = _example({
+RECONCILIATIONS_EXAMPLE = searchset_example("payment", {
     "resourceType": "PaymentReconciliation", "id": "fee-6f1c", "status": "active", "extension": [_of("6f1c")],
     "created": "2026-11-24T01:10:00.000Z", "paymentDate": "2026-11-24", "paymentAmount": _YUAN_50,
     "detail": [{
@@ -197,7 +156,7 @@ def make_routes(handlers: Handlers, read_model: ReadModel, audit: Audit) -> Rout
         @routes.refuses("invalid_input", "unavailable")
         def get(self, query: dict[str, str]) -> Response:
             """What is to be paid for a visit, and what was, as FHIR R4 Invoices"""
-            return _written(searchset(invoice(order_id, order) for order_id, order in orders(query).items()))
+            return written(searchset(invoice(order_id, order) for order_id, order in orders(query).items()))
 
     @routes.route("/PaymentReconciliation")
     class PaymentReconciliations(MethodView):
@@ -207,7 +166,7 @@ def make_routes(handlers: Handlers, read_model: ReadModel, audit: Audit) -> Rout
         @routes.refuses("invalid_input", "unavailable")
         def get(self, query: dict[str, str]) -> Response:
             """What was paid for a visit and what went back, as FHIR R4 PaymentReconciliations"""
-            return _written(searchset(
+            return written(searchset(
                 each
                 for order_id, order in orders(query).items()
                 for each in payment_reconciliations(order_id, order, handlers.refund(refund_id_of(order_id)))
@@ -215,13 +174,3 @@ def make_routes(handlers: Handlers, read_model: ReadModel, audit: Audit) -> Rout
 
     return routes
 
-
-def _written(resource: Resource) -> Response:
-    return Response(orjson.dumps(resource, default=_exact), content_type=CONTENT_TYPE)
-
-
-def _exact(value: object) -> orjson.Fragment:
-    """A decimal as the number it is, digits after the point included. Raises TypeError for anything else."""
-    if isinstance(value, Decimal):
-        return orjson.Fragment(f"{value:f}")
-    raise TypeError(type(value).__name__)

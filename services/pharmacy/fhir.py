@@ -7,17 +7,14 @@ like everywhere in this API.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
 
-import orjson
-from flask import Response, request
+from flask import Response
 from flask.views import MethodView
-from marshmallow import Schema, fields, validate
 
 from eventkit.audit import Audit
 from eventkit.clock import rfc3339
+from eventkit.fhir import CONTENT_TYPE, IDS, EncounterQuery, Resource, reference, searchset, searchset_example, written
 from eventkit.web import Routes
 from services.pharmacy.domain.parcel import Parcel
 from services.pharmacy.domain.prescription import DISPENSED, EXPIRED, ISSUED, VOIDED, Prescription
@@ -25,23 +22,8 @@ from services.pharmacy.events import Dosing, Line, Sheet
 from services.pharmacy.handlers import Handlers
 from services.pharmacy.problems import CATALOGUE
 
-CONTENT_TYPE = "application/fhir+json"
-IDS = "https://fuzhen.example/ids/"
 UCUM = "http://unitsofmeasure.org"
-Resource = dict[str, Any]
 REQUEST_STATUS = {ISSUED: "active", DISPENSED: "completed", EXPIRED: "stopped", VOIDED: "cancelled"}
-
-
-class EncounterQuery(Schema):
-    encounter = fields.String(
-        required=True, validate=validate.Length(min=1, max=100),
-        metadata={"description": "Id of the visit, with or without `Encounter/`"},
-    )
-
-
-def reference(resource_type: str, kind: str, value: str) -> Resource:
-    """Logical, because the resource may live in another service, or is the HIS's own."""
-    return {"type": resource_type, "identifier": {"system": IDS + kind, "value": value}}
 
 
 def medication_requests(prescription: Prescription) -> list[Resource]:
@@ -140,32 +122,8 @@ def _dosing(dosing: Dosing) -> Resource:
     }
 
 
-def searchset(resources: Iterable[Resource]) -> Resource:
-    """What a search found, one page of all."""
-    entries = [
-        {"fullUrl": f"{request.base_url}/{each['id']}", "resource": each, "search": {"mode": "match"}}
-        for each in resources
-    ]
-    shown: Resource = {
-        "resourceType": "Bundle",
-        "type": "searchset",
-        "total": len(entries),
-        "link": [{"relation": "self", "url": request.url}],
-    }
-    return {**shown, "entry": entries} if entries else shown
-
-
-def _example(resource: Resource) -> Resource:
-    base = f"https://fuzhen.example/api/pharmacy/fhir/{resource['resourceType']}"
-    return {
-        "resourceType": "Bundle", "type": "searchset", "total": 1,
-        "link": [{"relation": "self", "url": f"{base}?encounter=v7c1d2e3f4a5"}],
-        "entry": [{"fullUrl": f"{base}/{resource['id']}", "resource": resource, "search": {"mode": "match"}}],
-    }
-
-
 _DRUG = {"coding": [{"system": f"{IDS}drug", "code": "W007", "display": "苏黄止咳胶囊"}], "text": "苏黄止咳胶囊"}
-REQUESTS_EXAMPLE = _example({
+REQUESTS_EXAMPLE = searchset_example("pharmacy", {
     "resourceType": "MedicationRequest", "id": "3f1c9a52-1", "status": "active", "intent": "order",
     "groupIdentifier": {"system": f"{IDS}prescription", "value": "3f1c9a52"},
     "medicationCodeableConcept": _DRUG,
@@ -180,7 +138,7 @@ REQUESTS_EXAMPLE = _example({
         "quantity": {"value": 2, "unit": "盒"},
     },
 })
-DISPENSES_EXAMPLE = _example({
+DISPENSES_EXAMPLE = searchset_example("pharmacy", {
     "resourceType": "MedicationDispense", "id": "3f1c9a52-1", "status": "completed",
     "identifier": [{"system": f"{IDS}prescription", "value": "3f1c9a52"}],
     "medicationCodeableConcept": _DRUG,
@@ -213,7 +171,7 @@ def make_routes(handlers: Handlers, audit: Audit) -> Routes:
         def get(self, query: dict[str, str]) -> Response:
             """The prescribed drugs of a visit as FHIR R4 MedicationRequests"""
             found = of_visit(query)
-            return _written(searchset(each for one in found for each in medication_requests(one)))
+            return written(searchset(each for one in found for each in medication_requests(one)))
 
     @routes.route("/MedicationDispense")
     class MedicationDispenses(MethodView):
@@ -224,19 +182,9 @@ def make_routes(handlers: Handlers, audit: Audit) -> Routes:
         def get(self, query: dict[str, str]) -> Response:
             """What of it is on its way or was given out, as FHIR R4 MedicationDispenses"""
             found = of_visit(query)
-            return _written(searchset(
+            return written(searchset(
                 each for one in found for each in medication_dispenses(one, handlers.parcel(one.parcel_id))
             ))
 
     return routes
 
-
-def _written(resource: Resource) -> Response:
-    return Response(orjson.dumps(resource, default=_exact), content_type=CONTENT_TYPE)
-
-
-def _exact(value: object) -> orjson.Fragment:
-    """A decimal as the number it is. Raises TypeError for anything else."""
-    if isinstance(value, Decimal):
-        return orjson.Fragment(f"{value:f}")
-    raise TypeError(type(value).__name__)

@@ -7,15 +7,14 @@ Refusals stay problems (RFC 9457), like everywhere in this API.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-import orjson
 from flask import Response
 from flask.views import MethodView
 
 from eventkit.audit import Audit
 from eventkit.clock import rfc3339
 from eventkit.events import Refusal
+from eventkit.fhir import CONTENT_TYPE, IDS, Resource, written
 from eventkit.problems import Catalogue
 from eventkit.web import Routes
 from services.registration.domain.visits import Visit
@@ -25,9 +24,6 @@ from services.registration.handlers.sessions import Sessions
 from services.registration.handlers.visits import Visits
 from services.registration.problems import PROBLEMS
 
-CONTENT_TYPE = "application/fhir+json"
-IDS = "https://fuzhen.example/ids/"
-Resource = dict[str, Any]
 STATUS = {
     "held": "pending", "booked": "booked", "accepted": "arrived", "finished": "fulfilled", "lapsed": "cancelled",
     "withdrawn": "cancelled",
@@ -111,7 +107,6 @@ def make_routes(visits: Visits, sessions: Sessions, people: People, audit: Audit
                 raise Refusal("not_found")
             person = people.patient(visit.request.patient_id).added.his_patient_id
             audit.read("visit", visit_id, visit.request)
-            content = orjson.dumps(appointment(visit, slot_end(session, visit.request.slot_id), person))
-            return Response(content, content_type=CONTENT_TYPE)
+            return written(appointment(visit, slot_end(session, visit.request.slot_id), person))
 
     return routes

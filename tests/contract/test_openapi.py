@@ -42,8 +42,9 @@ def test_an_operation_has_examples_and_its_problem_codes(name: str, operation: d
     assert problems, "an operation says what it may refuse"
     for problem in problems:
         for code, example in problem["examples"].items():
-            assert example["value"]["code"] == code
-            assert all(example["value"][member] for member in ("detail", "detail_en", "next", "next_en"))
+            value = DOCUMENT["components"]["examples"][example["$ref"].rpartition("/")[2]]["value"]
+            assert value["code"] == code
+            assert all(value[member] for member in ("detail", "detail_en", "next", "next_en"))
 
 
 def test_every_command_takes_an_idempotency_key() -> None:
