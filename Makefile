@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Compiled modules are kept, with all other state in .fuzhen, whatever the machine's own habit: half of a start is imports.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.fuzhen/pycache
 
 PYTHON := .fuzhen/venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -43,7 +46,7 @@ test: ready ## all tests: unit, contract, integration on real parts, end to end
 	@$(PYTEST) tests/unit tests/contract tests/integration tests/e2e
 
 test-unit: ready ## unit tests alone: no server, under 20 s
-	@$(PYTEST) tests/unit
+	@$(PYTEST) tests/unit -n 2
 
 test-contract: ready ## what producers emit and consumers read, against events/
 	@$(PYTEST) tests/contract
