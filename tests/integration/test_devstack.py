@@ -92,8 +92,7 @@ def test_a_killed_supervisor_takes_its_processes_along_and_the_next_start_sweeps
     stack.start(GOOD, table=TABLE)
     supervised = [stack.pid("store"), stack.pid("service")]
     os.kill(stack.state()["pid"], signal.SIGKILL)
-    wait_until(lambda: not set(supervised) & set(of_stack(stack)))
-    assert not stack.is_up()
+    wait_until(lambda: not set(supervised) & set(of_stack(stack)) and not stack.is_up())
     orphans = of_stack(stack)  # workers of killed toys: nobody told them
     stack.start(GOOD, table=TABLE)
     assert not set(orphans) & set(of_stack(stack))
