@@ -66,7 +66,6 @@ class Deadlines:
         self._clock = clock
         self._owner = socket.gethostname()
         self.wake = asyncio.Event()
-        self.oldest_due: datetime | None = None
 
     def ensure_indexes(self) -> None:
         self._rows.create_index(
@@ -128,12 +127,6 @@ class Deadlines:
                 "$unset": {"owner": ""},
             },
         )
-
-    def overdue(self) -> tuple[int, datetime | None]:
-        """How many rows are due and not done, and since when the oldest."""
-        waiting = {"state": "waiting", "due": {"$lte": self._clock.now()}}
-        oldest = self._rows.find_one(waiting, sort=[("due", ASCENDING)])
-        return self._rows.count_documents(waiting, limit=1000), oldest["due"] if oldest else None
 
 
 class Runner:

@@ -98,3 +98,13 @@ def dataschema(wire_type: str) -> str:
     """`org.fuzhen.registration.VisitBooked.v1` → `/events/schemas/registration/VisitBooked.v1.json`."""
     _, _, context, name, version = wire_type.split(".")
     return f"/events/schemas/{context}/{name}.{version}.json"
+
+
+def dead_letter_headers(reason: str, topic: str, partition: int, offset: int) -> list[tuple[str, bytes]]:
+    """Of a record that goes to the dead letters, why and whence: what an operator needs to mend and redrive."""
+    return [
+        ("reason", reason.encode()),
+        ("topic", topic.encode()),
+        ("partition", str(partition).encode()),
+        ("offset", str(offset).encode()),
+    ]

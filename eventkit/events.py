@@ -140,8 +140,3 @@ class Recorded:
     @property
     def id(self) -> str:
         return f"{self.stream}/{self.version}"
-
-
-def name_of(wire_type: str) -> str:
-    """`org.fuzhen.registration.VisitBooked.v1` → `VisitBooked`."""
-    return wire_type.split(".")[-2]

@@ -55,7 +55,6 @@ class Follower:
         self.handled = 0
         self.checkpointed = 0  # how many of them a restart would not repeat
         self.behind = True  # until the change stream has run dry once
-        self.last_progress = time.monotonic()
 
     async def run(self) -> None:
         while True:
@@ -118,7 +117,6 @@ class Follower:
             return pos
         await self._handler([to_commit(document) for document in documents])
         self.handled += len(documents)
-        self.last_progress = time.monotonic()
         highest = max(document["pos"] for document in documents)
         return highest if pos is None or highest > pos else pos
 

@@ -28,7 +28,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from eventkit.contracts import Contracts
-from eventkit.envelope import Envelope, InvalidEvent
+from eventkit.envelope import Envelope, InvalidEvent, dead_letter_headers
 from eventkit.events import Refusal
 from eventkit.mongo_store import DURABLE
 from eventkit.relay import make_producer
@@ -202,9 +202,8 @@ class Inbox:
         if len(self._invalid) > INVALID_LIMIT:
             raise RuntimeError(f"{self.group}: more than {INVALID_LIMIT} dead letters in a minute; last: {reason}")
         log.error("%s: %s-%s@%s to dead letters: %s", self.group, record.topic, record.partition, record.offset, reason)
-        await self._producer.send_and_wait(
-            f"dlq.{self.group}", record.value, key=record.key, headers=dead_letter_headers(record, reason)
-        )
+        headers = dead_letter_headers(reason, record.topic, record.partition, record.offset)
+        await self._producer.send_and_wait(f"dlq.{self.group}", record.value, key=record.key, headers=headers)
 
     async def _store(self, records: list[ConsumerRecord[bytes, bytes]]) -> None:
         ends: dict[str, int] = {}
@@ -252,13 +251,3 @@ class _Resume(ConsumerRebalanceListener):
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         await self._inbox.resume(self._consumer, assigned)
-
-
-def dead_letter_headers(record: ConsumerRecord[bytes, bytes], reason: str) -> list[tuple[str, bytes]]:
-    """Why and whence: what an operator needs to mend and redrive."""
-    return [
-        ("reason", reason.encode()),
-        ("topic", record.topic.encode()),
-        ("partition", str(record.partition).encode()),
-        ("offset", str(record.offset).encode()),
-    ]

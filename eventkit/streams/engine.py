@@ -28,7 +28,7 @@ from aiokafka.structs import RecordMetadata
 from faust.types import TP
 
 from eventkit.contracts import Contracts
-from eventkit.envelope import Envelope
+from eventkit.envelope import Envelope, dead_letter_headers
 from eventkit.streams.guard import (
     CLAIM,
     POSITION,
@@ -424,12 +424,7 @@ class Engine:
     async def _dead_letter(self, message: Message, reason: str) -> Awaitable[RecordMetadata]:
         log.error("%s-%s@%s to dead letters: %s", message.topic, message.partition, message.offset, reason)
         self.counts.dead += 1
-        headers = [
-            ("reason", reason.encode()),
-            ("topic", message.topic.encode()),
-            ("partition", str(message.partition).encode()),
-            ("offset", str(message.offset).encode()),
-        ]
+        headers = dead_letter_headers(reason, message.topic, message.partition, message.offset)
         ack: Awaitable[RecordMetadata] = await self._producer.send(
             self._processor.dead_letters, message.value or b"", key=message.key, headers=headers
         )
@@ -438,10 +433,7 @@ class Engine:
     async def _lost(self, place: TopicPartition, start: int, end: int, why: str) -> None:
         log.error("ALARM: %s-%s from %s to %s: %s", place.topic, place.partition, start, end, why)
         headers = [
-            ("reason", why.encode()),
-            ("topic", place.topic.encode()),
-            ("partition", str(place.partition).encode()),
-            ("offset", str(start).encode()),
+            *dead_letter_headers(why, place.topic, place.partition, start),
             ("until", str(end).encode()),
         ]
         async with asyncio.timeout(ACK_SECONDS):
